@@ -1,0 +1,2 @@
+//! Allocators of bytes over any backing.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The operating system as an allocator.
+#![no_std]
