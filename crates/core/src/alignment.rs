@@ -6,6 +6,11 @@
 //! Cost: every method is one or two instructions; with a constant alignment they fold away.
 #![forbid(unsafe_code)]
 
+use core::{
+    alloc::Layout,
+    ptr::{self, NonNull},
+};
+
 /// A power of two in bytes, from 1 to `1 << (usize::BITS - 1)`.
 ///
 /// Kept as its base-2 logarithm (**I1**: below `usize::BITS`), as Zig's `std.mem.Alignment` is.
@@ -36,6 +41,12 @@ impl Alignment {
     #[inline]
     pub const fn new(bytes: usize) -> Option<Self> {
         if bytes.is_power_of_two() { Some(Self(bytes.trailing_zeros() as u8)) } else { None }
+    }
+
+    /// The alignment that `layout` asks for.
+    #[inline(always)]
+    pub const fn of_layout(layout: Layout) -> Self {
+        Self(layout.align().trailing_zeros() as u8)
     }
 
     /// The alignment of `1 << log2` bytes, or `None` where no `usize` holds that.
@@ -75,6 +86,15 @@ impl Alignment {
     #[inline(always)]
     pub const fn is_aligned(self, address: usize) -> bool {
         address & (self.bytes() - 1) == 0
+    }
+
+    /// A pointer for zero bytes: aligned, not null, never to be read or written.
+    #[inline(always)]
+    pub const fn dangling(self) -> NonNull<u8> {
+        match NonNull::new(ptr::without_provenance_mut(self.bytes())) {
+            Some(dangling) => dangling,
+            None => NonNull::dangling(), // Not reached: a power of two is not 0.
+        }
     }
 
     /// The stricter of the two.
@@ -119,6 +139,20 @@ mod tests {
             assert_eq!(Alignment::new(bytes).is_some(), bytes.is_power_of_two());
         }
         assert_eq!(Alignment::from_log2(usize::BITS), None);
+    }
+
+    #[test]
+    fn a_dangling_pointer_is_the_alignment_itself() {
+        for log2 in 0..usize::BITS {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            assert_eq!(alignment.dangling().addr().get(), alignment.bytes());
+        }
+    }
+
+    #[test]
+    fn a_layout_and_its_type_ask_for_the_same() {
+        assert_eq!(Alignment::of_layout(Layout::new::<u128>()), Alignment::of::<u128>());
+        assert_eq!(Alignment::of_layout(Layout::from_size_align(3, 4096).unwrap()).bytes(), 4096);
     }
 
     #[test]

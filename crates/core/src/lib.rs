@@ -1,7 +1,39 @@
 //! The interface that every Terrace allocator speaks.
 //!
+//! ```text
+//!   collections (allocator-api2, hashbrown)          your code
+//!          │ bridge                                      │ typed.rs: create, alloc_slice, dupe, realloc_slice …
+//!          ▼                                             ▼
+//!   ┌─────────────────────────────────────────────────────────────┐
+//!   │ Allocator: alloc, resize, remap, free                       │ + capabilities: Owns, Reset, Stats …
+//!   └─────────────────────────────────────────────────────────────┘
+//!          ▲ implemented by every layer, and here by GlobalBacking and SystemAllocator
+//! ```
+//!
 //! - [`Allocator`]: four functions, and the contract in eleven clauses;
-//! - [`Alignment`]: a power of two that is never mistaken for a size.
+//! - [`Alignment`]: a power of two that is never mistaken for a size;
+//! - [`AllocatorExt`]: the typed layer, with Zig's list of functions;
+//! - [`Owns`], [`GoodSize`], [`BulkFree`], [`Reset`], [`Stats`], [`PageSize`], [`Decommit`], [`Protect`]: what
+//!   only some allocators can do;
+//! - [`Bridge`] and the module [`bridge`]: collections over any of our allocators;
+//! - [`GlobalBacking`] and [`SystemAllocator`]: what the platform has, as a backing.
+#![cfg_attr(feature = "std", doc = "```")]
+#![cfg_attr(not(feature = "std"), doc = "```ignore")]
+//! use terrace_core::{Allocator, AllocatorExt, SystemAllocator};
+//!
+//! /// Takes its memory from whoever the caller names.
+//! fn greeting(allocator: &dyn Allocator) -> Result<usize, terrace_core::AllocError> {
+//!     let hello = allocator.dupe(b"hello")?;
+//!     let len = hello.len();
+//!     // SAFETY: live, of this allocator, not used again.
+//!     unsafe { allocator.free_slice(hello) };
+//!     Ok(len)
+//! }
+//! assert_eq!(greeting(&SystemAllocator), Ok(5));
+//! ```
+//!
+//! Features: `std` (default) for `SystemAllocator`; `alloc` for handles in `Box`, `Rc`, `Arc`;
+//! `allocator-api2-02` (default) for that bridge. Without any the crate needs only `core`.
 #![no_std]
 
 #[cfg(feature = "alloc")]
@@ -11,6 +43,16 @@ extern crate std;
 
 mod alignment;
 mod allocator;
+pub mod bridge;
+mod capability;
+mod global;
 
 pub use alignment::Alignment;
 pub use allocator::{AllocError, Allocator};
+pub use bridge::Bridge;
+pub use capability::{
+    Access, AllocStats, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Reset, ResetMode, Stats,
+};
+pub use global::GlobalBacking;
+#[cfg(feature = "std")]
+pub use global::SystemAllocator;

@@ -1,0 +1,134 @@
+//! Bridges: Terrace's allocators as other crates' collections want them.
+//!
+//! ```text
+//!  Vec, Box, HashMap ──▶ their Allocator trait ──▶ serve.rs ──▶ our Allocator
+//!  (allocator-api2,      one thin shell for each   the rules,    never a length of 0,
+//!   hashbrown)           version: api2_02.rs       once          exact lengths
+//! ```
+//!
+//! What is bridged, and in what form:
+//!
+//! - `&dyn Allocator`, in all four `Send`/`Sync` forms;
+//! - an allocator without state, by value (`SystemAllocator`, pages);
+//! - an allocator that `reset(&mut self)` can empty, **by reference only**: `Vec::new_in(&arena)`;
+//! - anything else that the orphan rule keeps out (a generic `A`, an `Arc<Arena>`), in a [`Bridge`].
+//!
+//! # Why by reference
+//!
+//! The neighbours disagree. bump-scope's issue 137 calls `impl Allocator for Bump` unsound: a collection
+//! that lends `&mut` its allocator lets safe code call `reset` under the live elements. bumpalo's pull
+//! request 334 has moved from `&Bump` to `Bump`, for issue 283: std means to allow an allocator to end
+//! its blocks when it is mutated, and no collection may lend its allocator mutably anyway, because
+//! `mem::replace` on it would free blocks to the wrong allocator. But allocator-api2 0.2 still says in its
+//! contract that blocks stay valid until the instance and all of its clones are dropped, with no word of
+//! mutation, and std's amendment (rust-lang/rust 156544) is an open proposal. So we choose the form that is
+//! sound under either reading: `&Arena` cannot be reset while anything borrows it, and an arena
+//! owned by its collection goes into a [`Bridge`], which lends nothing mutably. Nothing is lost by it,
+//! since std's and allocator-api2's own `impl for &A` would make the two forms the same to a caller.
+
+#[cfg(feature = "allocator-api2-02")]
+mod api2_02;
+#[doc(hidden)]
+pub mod serve;
+
+#[cfg(feature = "allocator-api2-02")]
+#[doc(hidden)]
+pub use allocator_api2_02;
+
+use core::{num::NonZeroUsize, ptr::NonNull};
+
+use crate::{Alignment, AllocError, Allocator};
+
+/// Bridges an allocator that was made outside of the crate: `bridge_collections!(impl[A: Allocator] for &Arena<A>)`.
+///
+/// The generic parameters stand in the brackets. Name `&T` where `T` has a `reset`, or passes one on; see
+/// the [module's text](crate::bridge). The `cfg`s of the versions are evaluated here, in this crate, so
+/// that a caller needs neither the dependencies nor the features.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bridge_collections {
+    ($($bridged:tt)*) => {
+        $crate::bridge_allocator_api2_02! { $($bridged)* }
+    };
+}
+
+/// The version is not asked for.
+#[cfg(not(feature = "allocator-api2-02"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bridge_allocator_api2_02 {
+    ($($bridged:tt)*) => {};
+}
+
+bridge_collections!(impl[] for dyn Allocator + '_);
+bridge_collections!(impl[] for dyn Allocator + Send + '_);
+bridge_collections!(impl[] for dyn Allocator + Sync + '_);
+bridge_collections!(impl[] for dyn Allocator + Send + Sync + '_);
+bridge_collections!(impl[A: Allocator] for Bridge<A>);
+
+/// Carries any allocator into a collection: `Vec::new_in(Bridge::new(arc_of_arena))`.
+///
+/// It gives the allocator to nobody: there is no `Deref`, no `get_mut`, no `into_inner`. An arena in here may
+/// have live blocks in a collection, and by clause 8 of [`Allocator`] its blocks end together only through
+/// `&mut` or drop: a `&mut` lent here, or the arena moved out, could be reset while the collection lives.
+/// It drops with the collection; a leaked collection leaks it, so leaked elements stay valid. To look at
+/// the allocator meanwhile, share it: `Bridge<Arc<A>>` or `Bridge<&A>`.
+///
+/// A clone must free what the original allocated; by clause 9 every `A: Clone` is such a handle.
+///
+/// ```
+/// # #[cfg(all(feature = "allocator-api2-02", feature = "std"))] {
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::{Allocator, Bridge, SystemAllocator};
+///
+/// fn squares<A: Allocator>(allocator: A) -> Vec<u64, Bridge<A>> {
+///     let mut squares = Vec::new_in(Bridge::new(allocator));
+///     squares.extend((0..4).map(|n| n * n));
+///     squares
+/// }
+/// assert_eq!(squares(&SystemAllocator)[..], [0, 1, 4, 9]);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bridge<A> {
+    backing: A,
+}
+
+impl<A: Allocator> Bridge<A> {
+    /// Takes no memory itself.
+    pub const fn new(backing: A) -> Self {
+        Self { backing }
+    }
+}
+
+// SAFETY: every call reaches `backing`, which keeps the contract; nothing here lends it mutably or moves it
+// out (clause 8), it moves and drops with the bridge (clause 7), and clones are `backing`'s clones (clause 9).
+unsafe impl<A: Allocator> Allocator for Bridge<A> {
+    #[inline]
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        self.backing.alloc(len, alignment)
+    }
+
+    #[inline]
+    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { self.backing.resize(memory, alignment, new_len) }
+    }
+
+    #[inline]
+    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { self.backing.remap(memory, alignment, new_len) }
+    }
+
+    #[inline]
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { self.backing.free(memory, alignment) }
+    }
+
+    #[inline]
+    fn alloc_zeroed(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        self.backing.alloc_zeroed(len, alignment)
+    }
+}
