@@ -124,10 +124,10 @@ pub unsafe trait Allocator {
 /// A handle to an allocator is an allocator: every call goes straight through.
 macro_rules! forward_through_deref {
     ($($(#[$attr:meta])* $handle:ty),* $(,)?) => {$(
+        $(#[$attr])*
         // SAFETY: every call reaches the one allocator behind the handle, which keeps the contract;
         // moving the handle does not move it (clause 7), and a handle is cloned only where its
         // clones reach the same allocator (clause 9).
-        $(#[$attr])*
         unsafe impl<A: Allocator + ?Sized> Allocator for $handle {
             #[inline]
             fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {

@@ -157,16 +157,16 @@ pub unsafe trait Protect: PageSize {
 /// A handle answers as the allocator behind it does.
 macro_rules! forward_capabilities {
     ($($(#[$attr:meta])* $handle:ty),* $(,)?) => {$(
-        // SAFETY: the handle's blocks are exactly the blocks of the allocator behind it, whose answer this is.
         $(#[$attr])*
+        // SAFETY: the handle's blocks are exactly the blocks of the allocator behind it, whose answer this is.
         unsafe impl<A: Owns + ?Sized> Owns for $handle {
             fn owns(&self, address: NonNull<u8>) -> bool {
                 (**self).owns(address)
             }
         }
 
-        // SAFETY: as above.
         $(#[$attr])*
+        // SAFETY: as above.
         unsafe impl<A: GoodSize + ?Sized> GoodSize for $handle {
             fn good_size(&self, len: NonZeroUsize, alignment: Alignment) -> NonZeroUsize {
                 (**self).good_size(len, alignment)
@@ -188,16 +188,16 @@ macro_rules! forward_capabilities {
             }
         }
 
-        // SAFETY: as above.
         $(#[$attr])*
+        // SAFETY: as above.
         unsafe impl<A: PageSize + ?Sized> PageSize for $handle {
             fn page_size(&self) -> Alignment {
                 (**self).page_size()
             }
         }
 
-        // SAFETY: as above.
         $(#[$attr])*
+        // SAFETY: as above.
         unsafe impl<A: Decommit + ?Sized> Decommit for $handle {
             unsafe fn decommit(&self, pages: NonNull<[u8]>) -> bool {
                 // SAFETY: the caller's promise, passed on unchanged.
@@ -205,8 +205,8 @@ macro_rules! forward_capabilities {
             }
         }
 
-        // SAFETY: as above.
         $(#[$attr])*
+        // SAFETY: as above.
         unsafe impl<A: Protect + ?Sized> Protect for $handle {
             unsafe fn protect(&self, pages: NonNull<[u8]>, access: Access) -> bool {
                 // SAFETY: the caller's promise, passed on unchanged.

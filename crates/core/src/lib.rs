@@ -46,6 +46,7 @@ mod allocator;
 pub mod bridge;
 mod capability;
 mod global;
+mod typed;
 
 pub use alignment::Alignment;
 pub use allocator::{AllocError, Allocator};
@@ -56,3 +57,4 @@ pub use capability::{
 pub use global::GlobalBacking;
 #[cfg(feature = "std")]
 pub use global::SystemAllocator;
+pub use typed::AllocatorExt;
