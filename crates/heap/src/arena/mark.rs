@@ -1,0 +1,169 @@
+//! Ending the newest blocks of an arena and keeping the older ones: checkpoints and scopes.
+//!
+//! ```text
+//!   checkpoint ▼                          rewind: what was made since ends;
+//!   ├─ older blocks ─┼─ blocks made since ─┤   nodes between the checkpoint's and the newest go back to
+//!                                              the backing, the newest stays, empty, for the next round
+//! ```
+//!
+//! A loop whose scope outgrows the checkpoint's node therefore asks the backing for nothing from its second
+//! round on; what was free behind the checkpoint in an older node stays unused until the arena's reset.
+
+use core::{fmt, ops::Deref, ptr::NonNull};
+
+use terrace_core::Allocator;
+
+use super::{ArenaAllocator, HEADER, Node};
+
+/// A moment in the life of an arena, to [`rewind`](ArenaAllocator::rewind) to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The newest node's address at that moment, 0 without one: a name, never followed.
+    node: usize,
+    /// Where its last block ended, in bytes from its start.
+    offset: usize,
+}
+
+impl<A: Allocator> ArenaAllocator<A> {
+    /// Where the arena stands now.
+    ///
+    /// ```
+    /// # use terrace_core::SystemAllocator;
+    /// # use terrace_heap::ArenaAllocator;
+    /// let mut arena = ArenaAllocator::new(SystemAllocator);
+    /// arena.alloc_str("kept")?;
+    /// let checkpoint = arena.checkpoint();
+    /// arena.alloc_str("dropped")?;
+    /// assert!(arena.rewind(checkpoint));
+    /// assert_eq!(arena.used_bytes(), "kept".len());
+    /// # Ok::<(), terrace_core::AllocError>(())
+    /// ```
+    pub fn checkpoint(&self) -> Checkpoint {
+        let node = self.newest.get().map_or(0, |node| node.addr().get());
+        Checkpoint { node, offset: self.next.get().addr() - node }
+    }
+
+    /// Ends every block made since `checkpoint`, and those resized or moved since beyond it.
+    ///
+    /// `false`: nothing has changed, because the checkpoint is another arena's, or its node went back to
+    /// the backing since. One walk over the nodes added since.
+    #[track_caller]
+    pub fn rewind(&mut self, checkpoint: Checkpoint) -> bool {
+        // SAFETY: `&mut self` ends every borrow of a block.
+        unsafe { self.rewind_shared(checkpoint) }
+    }
+
+    /// Runs `body` and ends every block that it made, also where it unwinds.
+    ///
+    /// ```
+    /// # use terrace_core::SystemAllocator;
+    /// # use terrace_heap::ArenaAllocator;
+    /// let mut arena = ArenaAllocator::new(SystemAllocator);
+    /// let len = arena.scope(|scope| {
+    ///     let name = scope.alloc_str("temporary").unwrap();
+    ///     let inner = scope.scope(|inner| inner.alloc_str("more").unwrap().len());
+    ///     inner + 9
+    /// });
+    /// assert_eq!((len, arena.used_bytes()), (13, 0));
+    /// ```
+    ///
+    /// Nothing made inside gets out:
+    ///
+    /// ```compile_fail
+    /// # use terrace_core::SystemAllocator;
+    /// # use terrace_heap::ArenaAllocator;
+    /// let mut arena = ArenaAllocator::new(SystemAllocator);
+    /// let name: &str = arena.scope(|scope| scope.alloc_str("temporary").unwrap());
+    /// ```
+    pub fn scope<R>(&mut self, body: impl FnOnce(&mut Scope<'_, A>) -> R) -> R {
+        Scope { arena: self }.scope(body)
+    }
+
+    /// # Safety
+    /// Nobody uses a block made since `checkpoint` any more.
+    #[track_caller]
+    unsafe fn rewind_shared(&self, checkpoint: Checkpoint) -> bool {
+        let Some(newest) = self.newest.get() else { return checkpoint.node == 0 };
+        if newest.addr().get() == checkpoint.node {
+            let end = self.next.get().addr() - checkpoint.node;
+            self.open(newest, checkpoint.offset.min(end));
+            return true;
+        }
+        self.note_high_water();
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        let below = unsafe { newest.as_ref() }.previous;
+        let Some(kept) = self.find_from(below, checkpoint.node) else { return false };
+        if let Some(kept) = kept {
+            // SAFETY: by I1 the header is there, and no reference to it exists.
+            let closed_at = unsafe { &mut (*kept.as_ptr()).closed_at };
+            *closed_at = checkpoint.offset.min(*closed_at);
+        }
+        // SAFETY: by I1 the header is there, and no reference to it exists.
+        unsafe { (*newest.as_ptr()).previous = kept };
+        self.open(newest, HEADER);
+        let mut node = below;
+        while node != kept {
+            let Some(this) = node else { break };
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            node = unsafe { this.as_ref() }.previous;
+            self.free_node(this);
+        }
+        true
+    }
+
+    /// The node at `address` among `node` and those below it; `Some(None)` for address 0, below all.
+    fn find_from(&self, mut node: Option<NonNull<Node>>, address: usize) -> Option<Option<NonNull<Node>>> {
+        while let Some(this) = node {
+            if this.addr().get() == address {
+                return Some(node);
+            }
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            node = unsafe { this.as_ref() }.previous;
+        }
+        (address == 0).then_some(None)
+    }
+}
+
+/// An arena inside [`ArenaAllocator::scope`]: allocates like the arena, and has scopes of its own.
+///
+/// It lends the arena shared only, so that no `reset` and no swap of arenas can end what lives outside.
+pub struct Scope<'a, A: Allocator> {
+    arena: &'a ArenaAllocator<A>,
+}
+
+impl<A: Allocator> Scope<'_, A> {
+    /// As [`ArenaAllocator::scope`].
+    pub fn scope<R>(&mut self, body: impl FnOnce(&mut Scope<'_, A>) -> R) -> R {
+        let end = Rewind { arena: self.arena, checkpoint: self.arena.checkpoint() };
+        body(&mut Scope { arena: end.arena })
+    }
+}
+
+impl<A: Allocator> Deref for Scope<'_, A> {
+    type Target = ArenaAllocator<A>;
+
+    fn deref(&self) -> &ArenaAllocator<A> {
+        self.arena
+    }
+}
+
+impl<A: Allocator> fmt::Debug for Scope<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.arena.fmt(f)
+    }
+}
+
+/// The end of a scope.
+struct Rewind<'a, A: Allocator> {
+    arena: &'a ArenaAllocator<A>,
+    checkpoint: Checkpoint,
+}
+
+impl<A: Allocator> Drop for Rewind<'_, A> {
+    fn drop(&mut self) {
+        // SAFETY: only a scope's body allocates while a `Rewind` lives, through borrows that end with it: the
+        // scope outside is mutably borrowed meanwhile, and `Scope` lends the arena for no longer than itself.
+        let known = unsafe { self.arena.rewind_shared(self.checkpoint) };
+        debug_assert!(known, "a scope's node stays while the scope lasts");
+    }
+}

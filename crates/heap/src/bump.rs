@@ -1,0 +1,119 @@
+//! The arithmetic of bump allocation, on plain integers: where a block lands, how large a node is.
+//!
+//! Nothing here touches memory, so every function can be tried on every edge of the address space.
+//! Shared by the arena and the fixed buffer.
+#![forbid(unsafe_code)]
+
+use terrace_core::Alignment;
+
+/// Requests up to this many bytes, with alignments up to this, take the arena's fast path.
+pub(crate) const FAST_MAX: usize = 1 << 14;
+
+/// No arena hands out bytes above this address, so that `address + FAST_MAX + FAST_MAX` never wraps.
+pub(crate) const CEILING: usize = usize::MAX - 2 * FAST_MAX;
+
+/// The largest block that any allocator hands out (clause 2 of the contract).
+pub(crate) const MAX_LEN: usize = isize::MAX as usize;
+
+/// Start and end of a block of `len` bytes bumped from address `from`, where it ends at or below `limit`.
+#[inline]
+pub(crate) const fn fit(from: usize, limit: usize, len: usize, alignment: Alignment) -> Option<(usize, usize)> {
+    let Some(start) = alignment.forward(from) else { return None };
+    match start.checked_add(len) {
+        Some(end) if end <= limit => Some((start, end)),
+        _ => None,
+    }
+}
+
+/// What an arena holds of its backing at one moment, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Nodes in the list.
+    pub(crate) nodes: usize,
+    /// Bytes of those nodes, headers included.
+    pub(crate) held: usize,
+    /// Bytes between headers and end offsets: live, padding, and freed but not last; or the most that ever were.
+    pub(crate) used: usize,
+}
+
+impl Holding {
+    /// The law: with this request served, an arena of `nodes` nodes may hold this many bytes.
+    pub(crate) const fn law(used: usize, nodes: usize, len: usize, alignment: Alignment) -> usize {
+        let base = used.saturating_add(len).saturating_add(alignment.bytes());
+        base.saturating_add(base / 2).saturating_add(nodes.saturating_mul(64))
+    }
+
+    /// How large a further node may be that must have `need` bytes.
+    pub(crate) const fn new_node(self, need: usize, len: usize, alignment: Alignment) -> usize {
+        between(need, Self::law(self.used, self.nodes.saturating_add(1), len, alignment).saturating_sub(self.held))
+    }
+
+    /// How large the newest node, now of `size` bytes, may become that must have `need`.
+    pub(crate) const fn grown_node(self, size: usize, need: usize, len: usize, alignment: Alignment) -> usize {
+        between(need, Self::law(self.used, self.nodes, len, alignment).saturating_sub(self.held - size))
+    }
+}
+
+/// `wish`, but neither below `need` nor, unless `need` is, above the largest block there is.
+const fn between(need: usize, wish: usize) -> usize {
+    let wish = if wish > MAX_LEN { MAX_LEN } else { wish };
+    if wish < need { need } else { wish }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Against the plain definition in a space of 64 addresses, moved to both ends of the real one.
+    #[test]
+    fn fit_is_the_lowest_aligned_place_below_the_limit() {
+        for base in [0, usize::MAX - 63] {
+            for (from, limit) in (0..64).flat_map(|from| (0..64).map(move |limit| (base + from, base + limit))) {
+                for len in [1, 2, 3, 7, 8, 9, 31, 63, usize::MAX - 8, usize::MAX] {
+                    for log2 in 0..6 {
+                        let alignment = Alignment::from_log2(log2).unwrap();
+                        let plain = (from..=base + 63)
+                            .find(|start| start % alignment.bytes() == 0)
+                            .and_then(|start| Some((start, start.checked_add(len)?)))
+                            .filter(|&(_, end)| end <= limit);
+                        let beyond = alignment.forward(from).is_some_and(|start| start > base + 63);
+                        if !beyond {
+                            assert_eq!(fit(from, limit, len, alignment), plain, "{from} {limit} {len} {log2}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_the_fast_path_do_not_wrap() {
+        assert!(CEILING.checked_add(FAST_MAX - 1).and_then(|sum| sum.checked_add(FAST_MAX)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_keeps_the_law_and_serves_the_request(
+            used in 0usize..1 << 40, nodes in 0usize..64, slack in 0usize..1 << 20,
+            len in 1usize..1 << 40, log2 in 0u32..24,
+        ) {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let held = (used + nodes * 32 + slack).min(Holding::law(used, nodes, 0, Alignment::ONE) - 2);
+            let holding = Holding { nodes, held, used };
+            let need = alignment.forward(32).unwrap() + len;
+            let size = holding.new_node(need, len, alignment);
+            prop_assert!(size >= need);
+            prop_assert!(held + size <= Holding::law(used, nodes + 1, len, alignment));
+        }
+
+        #[test]
+        fn no_size_wraps(used in any::<usize>(), len in any::<usize>(), log2 in 0u32..usize::BITS) {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let holding = Holding { nodes: usize::MAX, held: used, used };
+            prop_assert!(holding.new_node(1, len, alignment) <= MAX_LEN);
+            prop_assert_eq!(holding.new_node(usize::MAX, len, alignment), usize::MAX);
+            prop_assert!(holding.grown_node(used, 1, len, alignment) <= MAX_LEN);
+        }
+    }
+}
