@@ -1,2 +1,66 @@
 //! Atomics behind one seam: `core`'s, or loom's where a model checks what stands on them.
+//!
+//! ```text
+//!              production               --cfg loom
+//! atomic       core::sync::atomic       loom::sync::atomic
+//! cell         a wrapper of core's      loom::cell          finds data races in plain memory
+//! statics!     static                   loom::lazy_static!  fresh for every execution of a model
+//! ```
+//!
+//! Code that shares memory between threads takes its atomics, and the cells that they publish,
+//! from here, and then a `tests/loom_*.rs` compiles the very same file and runs it in every order.
+//!
+//! Cost: none. In production every item is the one that it stands for.
 #![no_std]
+
+/// The atomic types, `Ordering` and `fence`.
+#[cfg(not(loom))]
+pub use core::sync::atomic;
+
+/// The atomic types, `Ordering` and `fence`, watched by loom.
+#[cfg(loom)]
+pub use loom::sync::atomic;
+
+/// Plain memory that atomics publish from one thread to another.
+#[cfg(not(loom))]
+pub mod cell;
+
+/// Plain memory that atomics publish from one thread to another, watched by loom.
+#[cfg(loom)]
+pub use loom::cell;
+
+#[cfg(loom)]
+#[doc(hidden)]
+pub use loom;
+
+/// Declares a `static` that holds atomics.
+///
+/// A `static` of its own is written as usual. It needs the macro because loom's atomics are made at
+/// run time: in a model the static is made anew for each execution.
+///
+/// ```
+/// use terrace_sync::atomic::{AtomicUsize, Ordering};
+///
+/// terrace_sync::statics! {
+///     static CALLS: AtomicUsize = AtomicUsize::new(0);
+/// }
+///
+/// # #[cfg(not(loom))]
+/// assert_eq!(CALLS.fetch_add(1, Ordering::Relaxed), 0);
+/// ```
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! statics {
+    ($($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;)+) => {
+        $($(#[$attr])* $vis static $name: $type = $init;)+
+    };
+}
+
+/// Declares a `static` that holds loom's atomics: made anew for each execution of a model.
+#[cfg(loom)]
+#[macro_export]
+macro_rules! statics {
+    ($($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;)+) => {
+        $($crate::loom::lazy_static! { $(#[$attr])* $vis static ref $name: $type = $init; })+
+    };
+}

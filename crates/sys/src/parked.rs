@@ -1,0 +1,212 @@
+//! Ranges that the system would not unmap, kept inside themselves until it will.
+//!
+//! Unmapping the middle of a map makes two maps of one, and fails where the process has all the maps
+//! that it may have (`vm.max_map_count`). `free` cannot say so; the range waits here instead.
+//!
+//! ```text
+//!   due   ──▶ [ next, len | decommitted … ] ──▶ [ next, len | … ] ──▶ ∅    to be tried
+//!   tried ──▶ [ next, len | … ] ──▶ ∅                                      tried, and refused
+//! ```
+//!
+//! Each try takes a whole list, so that no node leaves a list while another thread reads it (no ABA).
+//! What is refused goes to `tried`; when `due` is empty, `tried` takes its place. So every range gets
+//! its turn, and a call makes at most one try that fails.
+//!
+//! - **I1** Every node begins a mapped, writable range of its `len` bytes that belongs to the list alone.
+//! - **I2** A node is in one list, or in the chain that one thread has taken, never in two.
+//! - **I3** Who publishes a node has written it before (Release); who takes a list sees that (Acquire).
+//!
+//! Cost: none while nothing is parked but two loads a call; no memory but the ranges' own.
+
+use core::{ptr, ptr::NonNull};
+
+use terrace_sync::{
+    atomic::{AtomicPtr, Ordering},
+    cell::UnsafeCell,
+};
+
+/// The beginning of a parked range.
+pub(crate) struct Node {
+    link: UnsafeCell<Link>,
+}
+
+#[derive(Clone, Copy)]
+struct Link {
+    next: *mut Node,
+    len: usize,
+}
+
+/// The two lists.
+pub(crate) struct Parked {
+    pub(crate) due: AtomicPtr<Node>,
+    pub(crate) tried: AtomicPtr<Node>,
+}
+
+impl Parked {
+    /// Whether nothing waits. A hint: Relaxed, for `retry` looks again.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.due.load(Ordering::Relaxed).is_null() && self.tried.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Keeps a range that was just refused.
+    ///
+    /// # Safety
+    /// `len` bytes at `address`, whole pages, are mapped and writable, and nobody uses them again.
+    pub(crate) unsafe fn park(&self, address: NonNull<u8>, len: usize) {
+        let node = address.cast::<Node>();
+        let link = UnsafeCell::new(Link { next: ptr::null_mut(), len });
+        // SAFETY: a page is larger than a node and aligned for it, and it is ours.
+        unsafe { node.write(Node { link }) };
+        // SAFETY: this establishes I1; no list has the node yet (I2).
+        unsafe { push(&self.tried, node) };
+    }
+
+    /// Tries to unmap what waits, until `unmap` says `false` for a range.
+    pub(crate) fn retry(&self, mut unmap: impl FnMut(NonNull<u8>, usize) -> bool) {
+        let mut chain = take(&self.due);
+        if chain.is_null() {
+            chain = take(&self.tried);
+        }
+        while let Some(node) = NonNull::new(chain) {
+            // SAFETY: the chain is this thread's (I2), its nodes are mapped (I1).
+            let Link { next, len } = unsafe { read(node) };
+            if !unmap(node.cast(), len) {
+                // SAFETY: refused, so still mapped (I1), and of the chain (I2).
+                unsafe { push(&self.tried, node) };
+                // SAFETY: the rest of the chain, as above.
+                unsafe { put_back(&self.due, next) };
+                return;
+            }
+            chain = next;
+        }
+    }
+}
+
+/// Takes all of `list`.
+fn take(list: &AtomicPtr<Node>) -> *mut Node {
+    // Acquire: pairs with the Release of `push` and `put_back` (I3).
+    list.swap(ptr::null_mut(), Ordering::Acquire)
+}
+
+/// # Safety
+/// `node` is of no list, and the caller's (I1, I2).
+unsafe fn push(list: &AtomicPtr<Node>, node: NonNull<Node>) {
+    let mut head = list.load(Ordering::Relaxed);
+    loop {
+        // SAFETY: `node` is mapped (I1).
+        let this = unsafe { node.as_ref() };
+        this.link.with_mut(|link| {
+            // SAFETY: nobody else has the node (I2).
+            unsafe { (*link).next = head }
+        });
+        // Release: pairs with the Acquire of `take` (I3). The nodes behind this one were released by
+        // whoever pushed them; a swap in between keeps their release sequence alive.
+        match list.compare_exchange_weak(head, node.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(current) => head = current,
+        }
+    }
+}
+
+/// Gives a chain back: in one piece, unless somebody has pushed meanwhile.
+///
+/// # Safety
+/// `chain` is empty or of no list, and the caller's (I1, I2).
+unsafe fn put_back(list: &AtomicPtr<Node>, mut chain: *mut Node) {
+    // Release: pairs with the Acquire of `take` (I3).
+    if list.compare_exchange(ptr::null_mut(), chain, Ordering::Release, Ordering::Relaxed).is_ok() {
+        return;
+    }
+    while let Some(node) = NonNull::new(chain) {
+        // SAFETY: mapped, and this thread's (I1, I2).
+        chain = unsafe { read(node) }.next;
+        // SAFETY: as above; what follows it is in `chain`.
+        unsafe { push(list, node) };
+    }
+}
+
+/// # Safety
+/// `node` is mapped, and the caller's (I1, I2).
+unsafe fn read(node: NonNull<Node>) -> Link {
+    // SAFETY: mapped and written, by I1 and I3.
+    let this = unsafe { node.as_ref() };
+    this.link.with(|link| {
+        // SAFETY: nobody else has the node (I2).
+        unsafe { *link }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    const RANGES: usize = 6;
+
+    /// Parks `RANGES` pieces of one allocation and lets `look` at the lists; addresses come as numbers of pieces.
+    fn with_parked(look: impl FnOnce(&Parked, &dyn Fn(NonNull<u8>) -> usize)) {
+        let parked = Parked { due: AtomicPtr::default(), tried: AtomicPtr::default() };
+        let mut memory = vec![[0u128; 4]; RANGES];
+        let first = NonNull::from(memory.as_mut_slice()).cast::<[u128; 4]>();
+        let number = |address: NonNull<u8>| (address.addr().get() - first.addr().get()) / size_of::<[u128; 4]>();
+        for piece in 0..RANGES {
+            // SAFETY: within the allocation.
+            let range = unsafe { first.add(piece) };
+            // SAFETY: a piece of its own, large enough for a node, aligned and writable.
+            unsafe { parked.park(range.cast(), 100 + piece) };
+        }
+        look(&parked, &number);
+    }
+
+    #[test]
+    fn what_is_parked_comes_back_once_with_its_length() {
+        with_parked(|parked, number| {
+            let mut seen = Vec::new();
+            parked.retry(|start, len| {
+                assert_eq!(len, 100 + number(start));
+                seen.push(number(start));
+                true
+            });
+            seen.sort_unstable();
+            assert_eq!(seen, Vec::from_iter(0..RANGES));
+            assert!(parked.is_empty());
+        });
+    }
+
+    #[test]
+    fn each_call_makes_one_refused_try_and_every_range_gets_its_turn() {
+        with_parked(|parked, number| {
+            for _round in 0..3 {
+                let mut tried = Vec::new();
+                for _call in 0..RANGES {
+                    parked.retry(|start, _| {
+                        tried.push(number(start));
+                        false
+                    });
+                }
+                tried.sort_unstable();
+                assert_eq!(tried, Vec::from_iter(0..RANGES));
+            }
+        });
+    }
+
+    #[test]
+    fn a_range_that_is_always_refused_does_not_stop_the_others() {
+        for refused in 0..RANGES {
+            with_parked(|parked, number| {
+                let mut freed = Vec::new();
+                for _call in 0..3 {
+                    parked.retry(|start, _| {
+                        let granted = number(start) != refused;
+                        freed.extend(granted.then_some(number(start)));
+                        granted
+                    });
+                }
+                freed.sort_unstable();
+                assert_eq!(freed, Vec::from_iter((0..RANGES).filter(|&piece| piece != refused)));
+                assert!(!parked.is_empty());
+            });
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What Terrace asks of an operating system: six calls, and their contract.
+//!
+//! ```text
+//!   page.rs ─▶ prim: contract ─▶ [ fault: counts, fails on command ] ─▶ os: the system call
+//!                                  only with feature `fault-injection`
+//! ```
+//!
+//! What holds for all calls:
+//! - Addresses and lengths are multiples of [`page_size`], lengths are not 0 and at most `isize::MAX`.
+//! - A *range* is `len` bytes at `address` that this process mapped through [`map`] or [`remap`] and
+//!   has not unmapped since; the caller is the only one who uses it. A range need not be what one
+//!   `map` returned: a part of it, or several that touch, will do.
+//! - A failed call has changed nothing, unless the call says otherwise. [`Errno`] says why it failed;
+//!   what it *may* fail with is what Linux documents for these arguments.
+//! - Calls may race with one another from any thread. None unwinds; none allocates.
+//! - `ENOMEM` has three causes: no physical memory or swap that may be promised, the address-space
+//!   limit (`RLIMIT_AS`), and the limit on the number of maps (`vm.max_map_count`). The last one hits
+//!   `unmap`, `remap` and `protect` too, because cutting a map in two makes one more.
+//!
+//! Cost: the system call, and one compare.
+
+use core::{num::NonZeroI32, ptr::NonNull};
+// Not `terrace_sync`'s: it caches a constant, publishes nothing, and is used outside of models too.
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use terrace_core::{Access, AllocError};
+
+#[cfg(any(test, feature = "fault-injection"))]
+pub mod fault;
+mod os;
+
+#[cfg(any(test, feature = "fault-injection"))]
+use fault as layer;
+#[cfg(not(any(test, feature = "fault-injection")))]
+use os as layer;
+
+/// The smallest page of any system that Terrace runs on, in bytes.
+pub const PAGE_SIZE_MIN: usize = 4 << 10;
+
+/// The largest (base) page of any system that Terrace runs on, in bytes.
+pub const PAGE_SIZE_MAX: usize = 64 << 10;
+
+/// Why the system refused, by its own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) NonZeroI32);
+
+impl From<Errno> for AllocError {
+    fn from(_: Errno) -> Self {
+        Self // The interface knows one reason only.
+    }
+}
+
+/// The size of a page in bytes: a power of two from [`PAGE_SIZE_MIN`] to [`PAGE_SIZE_MAX`], asked of
+/// the system once, the same for the life of the process.
+///
+/// ```
+/// let page = terrace_sys::page_size();
+/// assert!(page.is_power_of_two());
+/// assert!((terrace_sys::PAGE_SIZE_MIN..=terrace_sys::PAGE_SIZE_MAX).contains(&page));
+/// ```
+#[inline]
+pub fn page_size() -> usize {
+    match PAGE_SIZE.load(Ordering::Relaxed) {
+        0 => ask_page_size(),
+        known => known,
+    }
+}
+
+/// 0 until asked. Relaxed: threads that race to ask write the same value.
+static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+
+#[cold]
+fn ask_page_size() -> usize {
+    // A multiple of the true size is right everywhere in this crate, so the largest serves where the
+    // answer is unusable.
+    let size = match os::page_size() {
+        Some(asked) if asked.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&asked) => asked,
+        _ => PAGE_SIZE_MAX,
+    };
+    PAGE_SIZE.store(size, Ordering::Relaxed);
+    size
+}
+
+/// Maps `len` bytes of fresh zeroes, readable and writable, private, at an address of the system's
+/// choice.
+///
+/// Returns: the new range. Fails with: `ENOMEM`; `EAGAIN` (locked memory).
+#[inline(always)]
+pub(crate) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
+    layer::map(len)
+}
+
+/// Unmaps a range.
+///
+/// Fails with: `ENOMEM`, only where the range lies within a larger map, which would be cut in two.
+///
+/// # Safety
+/// pre: a range, not used again after success.
+#[inline(always)]
+pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::unmap(address, len) }
+}
+
+/// Changes the length of a range, keeping the first `min(old_len, new_len)` bytes; the rest is fresh
+/// zeroes. `may_move` lets the system move the pages elsewhere; no byte is copied.
+///
+/// Returns: the range's address, the old one unless `may_move`; after success only that is valid.
+/// Fails with: `ENOMEM`, also where the pages behind the range are taken; `EAGAIN` (locked memory);
+/// `EFAULT` where parts of the range differ (in protection, say).
+///
+/// # Safety
+/// pre: a range of `old_len` bytes.
+#[inline(always)]
+pub(crate) unsafe fn remap(
+    address: NonNull<u8>,
+    old_len: usize,
+    new_len: usize,
+    may_move: bool,
+) -> Result<NonNull<u8>, Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::remap(address, old_len, new_len, may_move) }
+}
+
+/// Gives back the physical memory of a range, which stays mapped and now reads as zeroes.
+///
+/// Fails with: `EINVAL` where pages are locked; pages before the first locked one are then empty.
+///
+/// # Safety
+/// pre: a range.
+#[inline(always)]
+pub(crate) unsafe fn decommit(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::decommit(address, len) }
+}
+
+/// Sets what may be done to a range.
+///
+/// Fails with: `ENOMEM` (number of maps); where parts of the range differed before, those at its
+/// beginning may have been changed.
+///
+/// # Safety
+/// pre: a range; nobody does to it what `access` no longer allows.
+#[inline(always)]
+pub(crate) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::protect(address, len, access) }
+}

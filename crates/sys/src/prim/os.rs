@@ -1,0 +1,98 @@
+//! The calls of `prim` on Linux: each is one system call, through libc.
+//!
+//! The contract is `prim`'s; nothing here checks it again.
+
+use core::{num::NonZeroI32, ptr, ptr::NonNull};
+
+use terrace_core::Access;
+
+use super::Errno;
+
+/// `None` where the system does not say.
+pub(super) fn page_size() -> Option<usize> {
+    // SAFETY: `sysconf` only reads its argument.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).ok()
+}
+
+#[inline(always)]
+pub(super) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED a new map touches no existing one.
+    let address = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, -1, 0) };
+    mapped(address)
+}
+
+/// # Safety
+/// As `prim::unmap`.
+#[inline(always)]
+pub(super) unsafe fn unmap(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the range is the caller's to give up.
+    done(unsafe { libc::munmap(address.as_ptr().cast(), len) })
+}
+
+/// # Safety
+/// As `prim::remap`.
+#[inline(always)]
+pub(super) unsafe fn remap(
+    address: NonNull<u8>,
+    old_len: usize,
+    new_len: usize,
+    may_move: bool,
+) -> Result<NonNull<u8>, Errno> {
+    let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
+    // SAFETY: the range is the caller's; without MREMAP_FIXED no other map is touched.
+    let address = unsafe { libc::mremap(address.as_ptr().cast(), old_len, new_len, flags) };
+    mapped(address)
+}
+
+/// # Safety
+/// As `prim::decommit`.
+#[inline(always)]
+pub(super) unsafe fn decommit(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // MADV_FREE would be cheaper, but its pages keep their contents for a while: they would not read as zero.
+    // SAFETY: the range is the caller's, who expects its contents to go.
+    done(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_DONTNEED) })
+}
+
+/// # Safety
+/// As `prim::protect`.
+#[inline(always)]
+pub(super) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -> Result<(), Errno> {
+    let access = match access {
+        Access::None => libc::PROT_NONE,
+        Access::Read => libc::PROT_READ,
+        Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    };
+    // SAFETY: the range is the caller's, who answers for its use.
+    done(unsafe { libc::mprotect(address.as_ptr().cast(), len, access) })
+}
+
+/// An address, or `MAP_FAILED`. Linux maps nothing at address 0 unless told to, so nothing is lost
+/// where null is taken for a failure.
+#[inline(always)]
+fn mapped(address: *mut libc::c_void) -> Result<NonNull<u8>, Errno> {
+    match NonNull::new(address.cast()) {
+        Some(start) if address != libc::MAP_FAILED => Ok(start),
+        _ => Err(last_error()),
+    }
+}
+
+/// 0, or -1 for a failure.
+#[inline(always)]
+fn done(result: libc::c_int) -> Result<(), Errno> {
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+#[cold]
+fn last_error() -> Errno {
+    // SAFETY: the location is valid in every thread.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: it is this thread's own.
+    let number = unsafe { location.read() };
+    Errno(NonZeroI32::new(number).unwrap_or(ENOMEM))
+}
+
+/// `ENOMEM` is 12.
+const ENOMEM: NonZeroI32 = NonZeroI32::new(libc::ENOMEM).unwrap();
