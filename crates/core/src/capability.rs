@@ -63,7 +63,19 @@ pub enum ResetMode {
 
 /// Ends all blocks at once.
 ///
-/// Taking `&mut self` is what makes this safe: no collection that borrows the allocator outlives it.
+/// Taking `&mut self` is what makes this safe: no collection that borrows the allocator outlives it. So a
+/// shared handle cannot pass it on:
+///
+/// ```compile_fail,E0277
+/// use terrace_core::{Reset, ResetMode};
+///
+/// fn empty(mut allocator: impl Reset) {
+///     allocator.reset(ResetMode::FreeAll);
+/// }
+/// fn under_others<A: Reset>(shared: &A) {
+///     empty(shared);
+/// }
+/// ```
 pub trait Reset {
     /// Ends every block. `false`: the blocks have ended, but the memory asked to be retained could
     /// not be had in the form asked (one piece, under the limit); what is kept is still usable.

@@ -89,6 +89,36 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 /// assert_eq!(squares(&SystemAllocator)[..], [0, 1, 4, 9]);
 /// # }
 /// ```
+///
+/// What must not compile: an owned arena emptied under the collection that lives in it,
+///
+/// ```compile_fail,E0599
+/// use terrace_core::{Allocator, Bridge, Reset, ResetMode};
+///
+/// fn empty<A: Allocator + Reset>(bridge: &mut Bridge<A>) {
+///     bridge.reset(ResetMode::FreeAll);
+/// }
+/// ```
+///
+/// or one that is reached by `&mut`, to be emptied or replaced,
+///
+/// ```compile_fail,E0614
+/// use terrace_core::{Allocator, Bridge};
+///
+/// fn inside<A: Allocator>(bridge: &mut Bridge<A>) -> &mut A {
+///     &mut **bridge
+/// }
+/// ```
+///
+/// or two owners of blocks that only one of them can free.
+///
+/// ```compile_fail,E0277
+/// use terrace_core::{Allocator, Bridge};
+///
+/// fn two<A: Allocator>(bridge: Bridge<A>) -> impl Clone {
+///     bridge
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bridge<A> {
     backing: A,

@@ -1,0 +1,16 @@
+//! Core's tests, in one binary that links once.
+//!
+//! `strict.rs`, `fixed.rs` and `probe.rs` are allocators for tests only: one that holds its callers to the
+//! contract, one that decides as Zig's fixed buffer does, one that remembers who called.
+
+mod fixed;
+mod probe;
+mod strict;
+
+mod bridge;
+mod capability;
+mod collections;
+mod global;
+mod location;
+mod typed;
+mod typed_golden;
