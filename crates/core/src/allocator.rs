@@ -66,6 +66,7 @@ const _: () = assert!(size_of::<Result<NonNull<u8>, AllocError>>() == size_of::<
 /// # Example
 ///
 /// ```
+/// # #[cfg(feature = "std")] {
 /// use core::{num::NonZeroUsize, ptr::NonNull};
 /// use terrace_core::{Alignment, Allocator, SystemAllocator};
 ///
@@ -74,6 +75,7 @@ const _: () = assert!(size_of::<Result<NonNull<u8>, AllocError>>() == size_of::<
 /// let memory = NonNull::slice_from_raw_parts(block, len.get());
 /// // SAFETY: live, with the length and alignment it was made with (clause 1), and not used again.
 /// unsafe { SystemAllocator.free(memory, Alignment::of::<u64>()) };
+/// # }
 /// # Ok::<(), terrace_core::AllocError>(())
 /// ```
 pub unsafe trait Allocator {

@@ -1,4 +1,4 @@
-//! [`GlobalBacking`]: any `GlobalAlloc` as an allocator, and [`SystemAllocator`]: the system's malloc.
+//! [`GlobalBacking`]: any `GlobalAlloc` as an allocator, and `SystemAllocator`: the system's malloc.
 //!
 //! A `GlobalAlloc` can allocate, zero and free; that is all we ask of it. Its `realloc` may copy with the
 //! CPU, which clause 4 keeps for the caller to decide, so lengths change only where nothing changes:

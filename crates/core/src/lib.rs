@@ -16,9 +16,10 @@
 //! - [`Owns`], [`GoodSize`], [`BulkFree`], [`Reset`], [`Stats`], [`PageSize`], [`Decommit`], [`Protect`]: what
 //!   only some allocators can do;
 //! - [`Bridge`] and the module [`bridge`]: collections over any of our allocators;
-//! - [`GlobalBacking`] and [`SystemAllocator`]: what the platform has, as a backing.
-#![cfg_attr(feature = "std", doc = "```")]
-#![cfg_attr(not(feature = "std"), doc = "```ignore")]
+//! - [`GlobalBacking`] and `SystemAllocator`: what the platform has, as a backing.
+//!
+//! ```
+//! # #[cfg(feature = "std")] {
 //! use terrace_core::{Allocator, AllocatorExt, SystemAllocator};
 //!
 //! /// Takes its memory from whoever the caller names.
@@ -30,6 +31,7 @@
 //!     Ok(len)
 //! }
 //! assert_eq!(greeting(&SystemAllocator), Ok(5));
+//! # }
 //! ```
 //!
 //! Features: `std` (default) for `SystemAllocator`; `alloc` for handles in `Box`, `Rc`, `Arc`;

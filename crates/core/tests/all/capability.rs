@@ -94,7 +94,7 @@ fn at(address: usize) -> NonNull<u8> {
     Alignment::new(address).unwrap().dangling()
 }
 
-fn answers(a: impl Owns + GoodSize + BulkFree + Stats + Decommit + Protect) {
+fn answers<A: Owns + GoodSize + BulkFree + Stats + Decommit + Protect>(a: A) {
     assert!(a.owns(at(16)) && !a.owns(at(32)));
     assert_eq!(a.good_size(NonZeroUsize::MIN, Alignment::new(8).unwrap()).get(), 9);
     assert_eq!(a.page_size().bytes(), 16384);
