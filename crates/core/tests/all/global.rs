@@ -102,6 +102,23 @@ fn the_system_serves_every_alignment_up_to_a_mebibyte() {
 }
 
 #[test]
+fn zeroed_memory_is_zero_where_it_was_used_before() {
+    for len in [1, 24, 1000, 100_000] {
+        let dirty = NonNull::slice_from_raw_parts(SystemAllocator.alloc(non_zero(len), Alignment::ONE).unwrap(), len);
+        // SAFETY: live, of `len` bytes.
+        unsafe { dirty.cast::<u8>().write_bytes(0xFF, len) };
+        // SAFETY: live, given up here.
+        unsafe { SystemAllocator.free(dirty, Alignment::ONE) };
+        let block = SystemAllocator.alloc_zeroed(non_zero(len), Alignment::ONE).unwrap();
+        let zeroed = NonNull::slice_from_raw_parts(block, len);
+        // SAFETY: live, `len` bytes that are zero.
+        assert!(unsafe { zeroed.as_ref() }.iter().all(|byte| *byte == 0), "{len}");
+        // SAFETY: live, given up here.
+        unsafe { SystemAllocator.free(zeroed, Alignment::ONE) };
+    }
+}
+
+#[test]
 fn a_backing_is_as_thread_safe_as_what_it_refers_to() {
     fn shared<T: Send + Sync + Copy>() {}
     shared::<GlobalBacking<System>>();

@@ -106,6 +106,13 @@ fn new_memory_is_marked_but_for_zeroed() {
 }
 
 #[test]
+fn zeroed_memory_is_zero_where_the_allocator_knows_no_better() {
+    let fixed = Fixed::new(64, 0);
+    let zeroed = fixed.alloc_slice_zeroed::<u32>(3).unwrap();
+    assert_eq!((bytes(zeroed), fixed.bytes(12, 1)), (vec![0; 12], vec![0x55]));
+}
+
+#[test]
 fn free_marks_what_it_frees_and_destroy_does_not() {
     let fixed = Fixed::new(64, 0);
     let slice = fixed.dupe(&[1u8, 2, 3]).unwrap();
