@@ -1,4 +1,4 @@
-//! [`UnsafeCell`] with loom's interface: the pointer is lent to a closure, so that loom can see
+//! `UnsafeCell` with loom's interface: the pointer is lent to a closure, so that loom can see
 //! when an access begins and ends.
 
 /// `core::cell::UnsafeCell`, read through [`with`](Self::with) and written through [`with_mut`](Self::with_mut).

@@ -33,7 +33,7 @@ pub use loom::cell;
 #[doc(hidden)]
 pub use loom;
 
-/// Declares a `static` that holds atomics.
+/// Declares a private `static` that holds atomics.
 ///
 /// A `static` of its own is written as usual. It needs the macro because loom's atomics are made at
 /// run time: in a model the static is made anew for each execution.
@@ -51,16 +51,16 @@ pub use loom;
 #[cfg(not(loom))]
 #[macro_export]
 macro_rules! statics {
-    ($($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;)+) => {
-        $($(#[$attr])* $vis static $name: $type = $init;)+
+    ($($(#[$attr:meta])* static $name:ident: $type:ty = $init:expr;)+) => {
+        $($(#[$attr])* static $name: $type = $init;)+
     };
 }
 
-/// Declares a `static` that holds loom's atomics: made anew for each execution of a model.
+/// Declares a private `static` that holds loom's atomics: made anew for each execution of a model.
 #[cfg(loom)]
 #[macro_export]
 macro_rules! statics {
-    ($($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;)+) => {
-        $($crate::loom::lazy_static! { $(#[$attr])* $vis static ref $name: $type = $init; })+
+    ($($(#[$attr:meta])* static $name:ident: $type:ty = $init:expr;)+) => {
+        $($crate::loom::lazy_static! { $(#[$attr])* static ref $name: $type = $init; })+
     };
 }

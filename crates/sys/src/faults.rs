@@ -261,6 +261,9 @@ fn a_failed_trim_unmaps_the_whole_reservation() {
 #[test]
 fn a_block_that_cannot_be_unmapped_is_emptied_and_unmapped_later() {
     let session = Session::start();
+    // So that one byte written is one page in memory.
+    // SAFETY: takes plain numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }, 0);
     let block = Block::new(pages(8), 1).unwrap();
     let start = block.start;
     session.fail(Some(Call::Unmap), 1..=1, ENOMEM);

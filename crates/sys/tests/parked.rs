@@ -1,0 +1,77 @@
+//! `src/parked.rs` in one thread: what is parked comes back, once, and every range gets its turn.
+
+use core::{ptr, ptr::NonNull};
+
+use terrace_sync::atomic::AtomicPtr;
+
+#[path = "../src/parked.rs"]
+mod parked;
+use parked::Parked;
+
+const RANGES: usize = 6;
+
+/// Parks `RANGES` pieces of one allocation and lets `look` at the lists; addresses come as numbers of pieces.
+fn with_parked(look: impl FnOnce(&Parked, &dyn Fn(NonNull<u8>) -> usize)) {
+    let parked = Parked { due: AtomicPtr::new(ptr::null_mut()), tried: AtomicPtr::new(ptr::null_mut()) };
+    let mut memory = vec![[0u128; 4]; RANGES];
+    let first = NonNull::from(memory.as_mut_slice()).cast::<[u128; 4]>();
+    let number = |address: NonNull<u8>| (address.addr().get() - first.addr().get()) / size_of::<[u128; 4]>();
+    for piece in 0..RANGES {
+        // SAFETY: within the allocation.
+        let range = unsafe { first.add(piece) };
+        // SAFETY: a piece of its own, large enough for a node, aligned and writable.
+        unsafe { parked.park(range.cast(), 100 + piece) };
+    }
+    look(&parked, &number);
+}
+
+#[test]
+fn what_is_parked_comes_back_once_with_its_length() {
+    with_parked(|parked, number| {
+        let mut seen = Vec::new();
+        parked.retry(|start, len| {
+            assert_eq!(len, 100 + number(start));
+            seen.push(number(start));
+            true
+        });
+        seen.sort_unstable();
+        assert_eq!(seen, Vec::from_iter(0..RANGES));
+        assert!(parked.is_empty());
+    });
+}
+
+#[test]
+fn each_call_makes_one_refused_try_and_every_range_gets_its_turn() {
+    with_parked(|parked, number| {
+        for _round in 0..3 {
+            let mut tried = Vec::new();
+            for _call in 0..RANGES {
+                parked.retry(|start, _| {
+                    tried.push(number(start));
+                    false
+                });
+            }
+            tried.sort_unstable();
+            assert_eq!(tried, Vec::from_iter(0..RANGES));
+        }
+    });
+}
+
+#[test]
+fn a_range_that_is_always_refused_does_not_stop_the_others() {
+    for refused in 0..RANGES {
+        with_parked(|parked, number| {
+            let mut freed = Vec::new();
+            for _call in 0..3 {
+                parked.retry(|start, _| {
+                    let granted = number(start) != refused;
+                    freed.extend(granted.then_some(number(start)));
+                    granted
+                });
+            }
+            freed.sort_unstable();
+            assert_eq!(freed, Vec::from_iter((0..RANGES).filter(|&piece| piece != refused)));
+            assert!(!parked.is_empty());
+        });
+    }
+}
