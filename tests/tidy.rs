@@ -15,6 +15,7 @@
 //! | `tidy/allocators.rs` | the order of methods, the name of the layer below |
 //! | `tidy/words.rs` | machine paths, registries, emoji |
 //! | `tidy/pages.rs` | the book: reached, linked, tested |
+//! | `tidy/papers.rs` | the papers at the root agree with what is there |
 //!
 //! A rule is a function from what it reads to its findings, and has a test beside it that shows it
 //! failing on a bad snippet. One that is missing from the list below is dead code, which clippy denies.
@@ -29,6 +30,8 @@ mod ladder;
 mod manifests;
 #[path = "tidy/pages.rs"]
 mod pages;
+#[path = "tidy/papers.rs"]
+mod papers;
 #[path = "tidy/safety.rs"]
 mod safety;
 #[path = "tidy/shape.rs"]
@@ -73,9 +76,10 @@ rules! {
         pages::every_link_leads_somewhere,
         pages::every_page_is_tested,
         pages::every_fence_names_its_language,
-        pages::the_change_log_is_open,
-        pages::the_map_shows_every_room,
-        pages::the_checks_shown_are_the_checks_run;
+        papers::the_front_page_shows_what_is_run,
+        papers::the_change_log_is_open,
+        papers::the_map_shows_every_room,
+        papers::the_checks_shown_are_the_checks_run;
     source:
         ladder::sources_look_down,
         cfgs::the_system_is_asked_in_sys_only,
