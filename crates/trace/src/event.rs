@@ -23,23 +23,50 @@ pub struct Event {
     pub op: Op,
 }
 
-/// What a call did. Lengths are the requested bytes, alignments base-2 logarithms.
+/// What a call did. Lengths are the requested bytes, alignments base-2 logarithms (0 to 63).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// A new block. Where `block` is still live, the older block of that name ends unseen (an overlap).
-    Alloc { block: BlockId, len: u64, align_log2: u8, kind: AllocKind },
+    Alloc {
+        /// Its name: that of an ended block, or the next number never used so far.
+        block: BlockId,
+        /// Bytes asked for.
+        len: u64,
+        /// The alignment asked for; without a wish, what the call always keeps (16 bytes for `malloc`).
+        align_log2: u8,
+        /// Which call made it.
+        kind: AllocKind,
+    },
     /// An existing block gets another length and perhaps another address; its name stays.
-    Realloc { block: BlockId, len: u64, moved: bool },
+    Realloc {
+        /// A live block.
+        block: BlockId,
+        /// Bytes asked for.
+        len: u64,
+        /// Whether the address changed.
+        moved: bool,
+    },
     /// A block ends.
-    Free { block: BlockId, kind: FreeKind },
+    Free {
+        /// A live block.
+        block: BlockId,
+        /// Which call ended it.
+        kind: FreeKind,
+    },
     /// The next `count` events of this thread are frees of kind [`FreeKind::Bulk`]: one reset.
-    BulkFree { count: u32 },
+    BulkFree {
+        /// How many blocks end.
+        count: u32,
+    },
     /// A thread appears.
     ThreadStart,
     /// A thread ends.
     ThreadEnd,
     /// The program entered another phase; labels stand in the header.
-    Mark { label: u32 },
+    Mark {
+        /// The label's place in the header's list, from 0.
+        label: u32,
+    },
     /// A call that changed nothing.
     Nothing(Nothing),
 }
@@ -66,6 +93,8 @@ pub enum FreeKind {
     FromRealloc,
     /// One of many that a reset ended together.
     Bulk,
+    /// No call: a realloc, the next event, was given this block's address although the block was live.
+    Overlap,
 }
 
 /// Calls that changed nothing, kept because a program that makes them spends time on them.
@@ -75,8 +104,13 @@ pub enum Nothing {
     FreeNull,
     /// A free of a block that this trace never saw or that had ended.
     FreeUnknown,
-    /// A realloc of such a block that gave nothing back either.
+    /// A realloc of such a block, or of null, to size 0 that gave nothing back either.
     ReallocUnknown,
     /// An allocation that was refused, or a realloc that left the old block as it was.
-    Failed { len: u64 },
+    Failed {
+        /// Which call was refused; for a realloc, of null or not, [`AllocKind::FromRealloc`].
+        kind: AllocKind,
+        /// Bytes asked for.
+        len: u64,
+    },
 }
