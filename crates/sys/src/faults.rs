@@ -271,8 +271,24 @@ fn a_block_that_cannot_be_unmapped_is_emptied_and_unmapped_later() {
     assert_eq!((session.mapped(), session.calls(Call::Decommit)), (pages(8), 1));
     assert_eq!(resident_pages(start, 8), 1, "only the page that holds the note");
     let next = Block::new(1, 1).unwrap();
-    assert_eq!(session.mapped(), pages(1), "the next alloc has unmapped it");
+    assert_eq!(session.calls(Call::Unmap), 1, "an alloc that is granted tries nothing else");
     next.free();
+    assert_eq!(session.mapped(), 0, "a free has unmapped it too");
+}
+
+#[test]
+fn a_refused_mapping_is_tried_again_without_what_is_parked() {
+    let session = Session::start();
+    let blocks = [(); 3].map(|()| Block::new(pages(8), 1).unwrap());
+    session.fail(Some(Call::Unmap), 1..=3, ENOMEM);
+    blocks.into_iter().for_each(Block::free);
+    session.fail(Some(Call::Map), 1..=1, ENOMEM);
+    let next = Block::new(1, 1).expect("there is room again");
+    assert_eq!((session.mapped(), session.calls(Call::Map)), (pages(1), 3 + 2));
+    next.free();
+    session.fail(Some(Call::Map), 1..=1, ENOMEM);
+    assert!(Block::new(1, 1).is_none(), "with nothing parked a refusal is final");
+    assert_eq!((session.mapped(), session.calls(Call::Map)), (0, 3 + 2 + 1));
 }
 
 #[test]

@@ -16,9 +16,9 @@
 //!   which does not overflow, and no other block's.
 //! - **I2** What the system would not unmap is in `PARKED`, and of no block.
 //!
-//! Costs: `alloc` one mmap, `free` one munmap, and some 20 instructions; an alignment above the page
-//! size two munmaps more. `resize` and `remap` make no call while the number of pages stays, else one.
-//! No memory but the pages. The shape is Zig's `std.heap.PageAllocator`.
+//! Costs: `alloc` one mmap, `free` one munmap, and fewer than 40 instructions more for the two together
+//! (`docs/measurements/page.md`); an alignment above the page size at most two munmaps more. `resize`
+//! and `remap` make no call while the number of pages stays, else one. No memory but the pages. The shape is Zig's `std.heap.PageAllocator`.
 
 use core::{num::NonZeroUsize, ptr, ptr::NonNull};
 
@@ -73,22 +73,23 @@ impl PageAllocator {
     /// around them, would exceed `isize::MAX` bytes.
     #[inline]
     pub fn map(len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        let len = whole_pages(len.get(), page_size()).ok_or(AllocError)?;
-        retry_parked();
-        if alignment.bytes() <= page_size() { Ok(prim::map(len)?) } else { map_over_aligned(len, alignment) }
+        let page = page_size();
+        let len = whole_pages(len.get(), page).ok_or(AllocError)?;
+        if alignment.bytes() <= page { map_pages(len) } else { map_over_aligned(len, alignment.bytes(), page) }
     }
 
     /// Unmaps a block.
     ///
     /// Cost: one munmap. Where the system refuses (it may where the process has as many maps as it is
-    /// allowed), the physical memory goes back at once and the addresses at a later call.
+    /// allowed), the physical memory goes back at once, and the addresses with a later call that unmaps
+    /// something or that the system refuses to map.
     ///
     /// # Safety
     /// `memory` is a live block of a `PageAllocator`; it is not used again.
     #[inline]
     pub unsafe fn unmap(memory: NonNull<[u8]>) {
         // SAFETY: by I1 these pages are the block's.
-        unsafe { release(memory.cast(), pages_of(memory)) };
+        unsafe { release(memory.cast(), pages_of(memory, page_size())) };
     }
 
     /// Changes a block's length; `None`: nothing has changed. With `may_move` the system may map the
@@ -101,8 +102,9 @@ impl PageAllocator {
     /// `may_move` is `false`.
     #[inline]
     pub unsafe fn realloc(memory: NonNull<[u8]>, new_len: NonZeroUsize, may_move: bool) -> Option<NonNull<u8>> {
-        let (start, old_len) = (memory.cast::<u8>(), pages_of(memory));
-        let new_len = whole_pages(new_len.get(), page_size())?;
+        let page = page_size();
+        let (start, old_len) = (memory.cast::<u8>(), pages_of(memory, page));
+        let new_len = whole_pages(new_len.get(), page)?;
         if new_len > old_len {
             // SAFETY: by I1 these pages are the block's.
             return unsafe { prim::remap(start, old_len, new_len, may_move) }.ok();
@@ -187,16 +189,30 @@ terrace_core::bridge_collections!(impl[] for PageAllocator);
 
 /// The bytes of a live block's pages; by I1 the sum does not overflow.
 #[inline(always)]
-fn pages_of(memory: NonNull<[u8]>) -> usize {
-    (memory.len() + (page_size() - 1)) & !(page_size() - 1)
+fn pages_of(memory: NonNull<[u8]>, page: usize) -> usize {
+    (memory.len() + (page - 1)) & !(page - 1)
+}
+
+/// Maps whole pages; where the system refuses, once more without what is parked.
+#[inline(always)]
+fn map_pages(len: usize) -> Result<NonNull<u8>, AllocError> {
+    #[cold]
+    fn map_again(len: usize) -> Result<NonNull<u8>, AllocError> {
+        if PARKED.is_empty() {
+            return Err(AllocError);
+        }
+        retry_parked();
+        Ok(prim::map(len)?)
+    }
+    prim::map(len).or_else(|_| map_again(len))
 }
 
 /// Reserves more than the block and unmaps what lies around it; see the picture in `plan.rs`.
 #[cold]
-fn map_over_aligned(len: usize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-    let reserved = plan::over_reserve(len, alignment.bytes(), page_size()).ok_or(AllocError)?;
-    let start = prim::map(reserved)?;
-    let Trims { head, tail } = plan::trims(start.addr().get(), reserved, len, alignment.bytes());
+fn map_over_aligned(len: usize, alignment: usize, page: usize) -> Result<NonNull<u8>, AllocError> {
+    let reserved = plan::over_reserve(len, alignment, page).ok_or(AllocError)?;
+    let start = map_pages(reserved)?;
+    let Trims { head, tail } = plan::trims(start.addr().get(), reserved, len, alignment);
     // SAFETY: `head + len + tail = reserved`.
     let block = unsafe { start.add(head) };
     // SAFETY: as above.
@@ -224,10 +240,11 @@ fn map_over_aligned(len: usize, alignment: Alignment) -> Result<NonNull<u8>, All
 #[inline(always)]
 unsafe fn release(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise, passed on unchanged.
-    match unsafe { prim::unmap(start, len) } {
-        Ok(()) => retry_parked(),
+    if unsafe { prim::unmap(start, len) }.is_err() {
         // SAFETY: refused, so it is a range still.
-        Err(_) => unsafe { park(start, len) },
+        unsafe { park(start, len) };
+    } else if !PARKED.is_empty() {
+        retry_parked();
     }
 }
 
@@ -243,14 +260,8 @@ unsafe fn park(start: NonNull<u8>, len: usize) {
 }
 
 /// Unmaps what is parked, as far as the system lets it.
-#[inline(always)]
+#[cold]
 fn retry_parked() {
-    #[cold]
-    fn retry() {
-        // SAFETY: a parked range is mapped, and only the list's (I1 of `parked`).
-        PARKED.retry(|start, len| unsafe { prim::unmap(start, len) }.is_ok());
-    }
-    if !PARKED.is_empty() {
-        retry();
-    }
+    // SAFETY: a parked range is mapped, and only the list's (I1 of `parked`).
+    PARKED.retry(|start, len| unsafe { prim::unmap(start, len) }.is_ok());
 }

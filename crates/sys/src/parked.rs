@@ -16,7 +16,7 @@
 //! - **I2** A node is in one list, or in the chain that one thread has taken, never in two.
 //! - **I3** Who publishes a node has written it before (Release); who takes a list sees that (Acquire).
 //!
-//! Cost: none while nothing is parked but two loads a call; no memory but the ranges' own.
+//! Cost: none while nothing is parked but two loads a `free`; no memory but the ranges' own.
 //!
 //! Tested by `tests/parked.rs`, and by `tests/loom_parked.rs` in every order of threads.
 

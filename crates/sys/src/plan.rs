@@ -18,10 +18,13 @@
 const LIMIT: usize = isize::MAX as usize;
 
 /// `len` rounded up to whole pages, or `None` where that is too much for a block.
+///
+/// pre: `len > 0`.
 #[inline(always)]
 pub(crate) const fn whole_pages(len: usize, page: usize) -> Option<usize> {
-    // The first test keeps the sum below from wrapping.
-    if len > LIMIT - (page - 1) { None } else { Some((len + (page - 1)) & !(page - 1)) }
+    // A sum that wraps ends below a page, and rounds to 0: as an `isize`, what is too much is not above 0.
+    let rounded = len.wrapping_add(page - 1) & !(page - 1);
+    if rounded as isize > 0 { Some(rounded) } else { None }
 }
 
 /// How many bytes to reserve, so that `len` bytes at a multiple of `alignment` lie among them
