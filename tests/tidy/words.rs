@@ -27,9 +27,10 @@ pub fn no_file_names_a_registry(tree: &Tree) -> Vec<String> {
 /// does not hold it.
 fn holding(file: &File, words: &[&str], what: &str) -> Vec<String> {
     let mut found = Vec::new();
+    let text = String::from_utf8_lossy(&file.bytes);
     for word in words.iter().map(|word| word.replacen('_', "", 1)) {
-        let hits = file.bytes.windows(word.len()).enumerate().filter(|(_, window)| *window == word.as_bytes());
-        found.extend(hits.map(|(at, _)| format!("{}:{}: `{word}` is {what}", file.path, line(&file.bytes[..at]))));
+        let hits = text.match_indices(&word);
+        found.extend(hits.map(|(at, _)| format!("{}:{}: `{word}` is {what}", file.path, line(&text[..at]))));
     }
     found
 }
@@ -46,12 +47,12 @@ fn emoji(file: &File) -> Vec<String> {
     };
     let text = file.text().unwrap_or_default();
     let hits = text.char_indices().filter(|&(_, c)| is_emoji(c));
-    hits.map(|(at, c)| format!("{}:{}: {}", file.path, line(&text.as_bytes()[..at]), c.escape_unicode())).collect()
+    hits.map(|(at, c)| format!("{}:{}: {}", file.path, line(&text[..at]), c.escape_unicode())).collect()
 }
 
-/// The line that the bytes after `before` stand on.
-fn line(before: &[u8]) -> usize {
-    before.iter().filter(|&&byte| byte == b'\n').count() + 1
+/// The line that the text after `before` stand on.
+fn line(before: &str) -> usize {
+    before.matches('\n').count() + 1
 }
 
 #[cfg(test)]
