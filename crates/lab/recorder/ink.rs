@@ -23,6 +23,19 @@ use super::spool::{CHUNK_MAGIC, HEADER_WORDS, control};
 const PROCESS_BYTES: usize = 4096;
 const LEFT_OVER: usize = (PROCESS_BYTES - 16) / size_of::<Chunk>();
 
+/// A chunk's length in words for a thread that filled `filled` chunks before: short-lived threads
+/// must not reserve a mebibyte each, busy ones must not ask for a chunk all the time.
+pub const fn chunk_words(filled: u32) -> usize {
+    match filled {
+        0 => 64 * 1024 / 8,
+        1 => 256 * 1024 / 8,
+        _ => 1024 * 1024 / 8,
+    }
+}
+
+/// The chunk of a thread that allocates after it was seen to end: it will hardly write twice.
+pub const LATE_CHUNK_WORDS: usize = 4096 / 8;
+
 /// A part of a mapped chunk from `used` on.
 #[derive(Clone, Copy)]
 pub struct Chunk {

@@ -87,21 +87,28 @@ unsafe fn variable<'a>(environment: *const *const c_char, name: &[u8]) -> Option
     }
 }
 
-/// Records what an allocating call gave out.
+/// Records what an allocating call gave out: `made` says it with the block's address.
 #[inline(always)]
-fn gave(pen: &Pen, block: *mut c_void, len: usize, made: impl FnOnce(u64, u64) -> Record) -> *mut c_void {
+fn gave(pen: &Pen, block: *mut c_void, made: impl FnOnce(u64) -> Record) -> *mut c_void {
     if block.is_null() {
-        refused(pen, len);
+        refused(pen, made(0));
     } else {
-        pen.write(made(block.addr() as u64, len as u64));
+        pen.write(made(block.addr() as u64));
     }
     block
 }
 
 #[cold]
 #[inline(never)]
-fn refused(pen: &Pen, len: usize) {
-    pen.write(Record::Failed { len: len as u64 });
+fn refused(pen: &Pen, wanted: Record) {
+    let (call, len) = match wanted {
+        Record::Malloc { len, .. } => (0, len),
+        Record::Calloc { len, .. } => (1, len),
+        Record::Aligned { len, .. } => (2, len),
+        Record::FromRealloc { len, .. } => (3, len),
+        _ => return,
+    };
+    pen.write(Record::Failed { len, call });
 }
 
 /// `malloc` of the C library.
@@ -114,7 +121,7 @@ pub unsafe extern "C" fn malloc(len: usize) -> *mut c_void {
     // SAFETY: passed on (R2).
     let block = unsafe { next::malloc(len) };
     match &pen {
-        Some(pen) => gave(pen, block, len, |address, len| Record::Malloc { address, len }),
+        Some(pen) => gave(pen, block, |address| Record::Malloc { address, len: len as u64 }),
         None => block,
     }
 }
@@ -130,7 +137,8 @@ pub unsafe extern "C" fn calloc(count: usize, len: usize) -> *mut c_void {
     let block = unsafe { next::calloc(count, len) };
     match &pen {
         Some(pen) => {
-            gave(pen, block, count.saturating_mul(len), |address, len| Record::Calloc { address, len })
+            let len = count.saturating_mul(len) as u64;
+            gave(pen, block, |address| Record::Calloc { address, len })
         }
         None => block,
     }
@@ -191,7 +199,7 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void 
     if block.is_null() {
         // SAFETY: passed on (R2).
         let new = unsafe { next::realloc(block, len) };
-        return gave(pen, new, len, |address, len| Record::FromRealloc { address, len });
+        return gave(pen, new, |address| Record::FromRealloc { address, len: len as u64 });
     }
     pen.write(Record::ReallocFrom { address: block.addr() as u64 });
     // SAFETY: passed on (R2); none of `early`'s.
@@ -232,7 +240,7 @@ pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, len: usi
 fn aligned(pen: Option<&Pen>, block: *mut c_void, len: usize, align: usize) -> *mut c_void {
     let Some(pen) = pen else { return block };
     let align_log2 = align.max(1).ilog2() as u8;
-    gave(pen, block, len, |address, len| Record::Aligned { address, len, align_log2 })
+    gave(pen, block, |address| Record::Aligned { address, len: len as u64, align_log2 })
 }
 
 /// `memalign` of the C library.

@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use super::arch::{THREAD_BYTES, thread_block};
 use super::ink::{self, Chunk};
-use super::spool::{self, Record};
+use super::spool::Record;
 
 /// The most words that one call writes: both halves of a realloc.
 const CALL_WORDS: usize = 6;
@@ -116,7 +116,7 @@ impl Pen {
             unsafe { thread.chunk.get().unmap() };
         }
         self.leave();
-        let words = if thread.ended.get() { spool::LATE_CHUNK_WORDS } else { spool::chunk_words(thread.filled.get()) };
+        let words = if thread.ended.get() { ink::LATE_CHUNK_WORDS } else { ink::chunk_words(thread.filled.get()) };
         let left_over = if known { None } else { ink::take_left_over() };
         let Some(chunk) = left_over.or_else(|| ink::new_chunk(image, words)) else { return false };
         self.open(chunk);

@@ -65,19 +65,6 @@ pub const HEADER_WORDS: usize = 4;
 /// The longest record.
 pub const RECORD_WORDS: usize = 4;
 
-/// A chunk's length in words for a thread that filled `filled` chunks before: short-lived threads
-/// must not reserve a mebibyte each, busy ones must not ask for a chunk all the time.
-pub const fn chunk_words(filled: u32) -> usize {
-    match filled {
-        0 => 64 * 1024 / 8,
-        1 => 256 * 1024 / 8,
-        _ => 1024 * 1024 / 8,
-    }
-}
-
-/// The chunk of a thread that allocates after it was seen to end: it will hardly write twice.
-pub const LATE_CHUNK_WORDS: usize = 4096 / 8;
-
 /// One thing that a thread did. Addresses and lengths are those of the C call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -95,8 +82,8 @@ pub enum Record {
     ReallocFrom { address: u64 },
     /// The same `realloc` returned: the new address, or 0.
     ReallocTo { address: u64, len: u64 },
-    /// An allocation was refused.
-    Failed { len: u64 },
+    /// An allocation was refused; `call` is 0 for `malloc`, 1 for `calloc`, 2 for the aligned ones, 3 for `realloc`.
+    Failed { len: u64, call: u64 },
     /// From here on the chunk is that of this thread of the image.
     Thread { number: u64 },
     /// The thread ends.
@@ -115,7 +102,7 @@ impl Record {
             Self::Free { address } => (5, address, 0, 0, 2),
             Self::ReallocFrom { address } => (6, address, 0, 0, 2),
             Self::ReallocTo { address, len } => (7, address, len, 0, 3),
-            Self::Failed { len } => (8, len, 0, 0, 2),
+            Self::Failed { len, call } => (8, len, call, 0, 3),
             Self::Thread { number } => (9, number, 0, 0, 2),
             Self::End => (10, 0, 0, 0, 1),
         };
@@ -141,9 +128,9 @@ pub fn read(words: &[u64]) -> Found {
     let Some(&head) = words.first() else { return Found::Short };
     let count = match head & 0xff {
         0 if head == 0 => return Found::End,
-        1 | 2 | 4 | 7 => 3,
+        1 | 2 | 4 | 7 | 8 => 3,
         3 => 4,
-        5 | 6 | 8 | 9 => 2,
+        5 | 6 | 9 => 2,
         10 => 1,
         _ => return Found::Damaged,
     };
@@ -156,7 +143,7 @@ pub fn read(words: &[u64]) -> Found {
         (5, &[address]) => Record::Free { address },
         (6, &[address]) => Record::ReallocFrom { address },
         (7, &[address, len]) => Record::ReallocTo { address, len },
-        (8, &[len]) => Record::Failed { len },
+        (8, &[len, call]) if call < 4 => Record::Failed { len, call },
         (9, &[number]) => Record::Thread { number },
         (10, &[]) => Record::End,
         _ => return Found::Damaged,
@@ -176,7 +163,7 @@ mod tests {
         Record::Free { address: 0 },
         Record::ReallocFrom { address: 1 << 56 },
         Record::ReallocTo { address: 0, len: 0 },
-        Record::Failed { len: u64::MAX },
+        Record::Failed { len: u64::MAX, call: 3 },
         Record::Thread { number: 7 },
         Record::End,
     ];
