@@ -1,0 +1,232 @@
+//! The command line: words, options, and the help that teaches them.
+#![forbid(unsafe_code)]
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    replay::{campaign::Threads, touch::Policy},
+    stack::{Stack, WORDS},
+};
+
+/// Choose an allocator by evidence
+///
+/// The lab records what a real program asks of malloc, asks the same of any stack of allocators, and says
+/// which serves that program best, and why.
+#[derive(Debug, Parser)]
+#[command(name = "lab", bin_name = "cargo lab", version, after_long_help = START, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const START: &str = "\
+Begin here:
+  cargo lab demo                                     a real program of this machine, start to end
+  cargo lab record -o mine.trace -- ./my-program     your own
+  cargo lab compare mine.trace                       which stack serves it best
+
+`cargo lab help COMMAND` explains each one.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(Demo),
+    Record(Record),
+    Import(Import),
+    Info(TraceInfo),
+    Replay(Replay),
+    Compare(Compare),
+    Bench(Bench),
+    /// One replay, for the lab's own use
+    #[command(name = crate::replay::CHILD_WORD, hide = true)]
+    ReplayChild {
+        job: String,
+    },
+}
+
+/// Record a real program of this machine, replay it, and say what serves it best
+///
+/// Runs `cargo metadata` (or, outside a workspace, `cargo --list`) under the recorder, replays what it asked
+/// for over the default stacks, prints the verdict and the table. Takes a minute or two.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab demo
+  cargo lab demo --json demo.json --keep demo.trace")]
+pub struct Demo {
+    /// Keep the recorded trace in this file
+    #[arg(long, value_name = "TRACE")]
+    pub keep: Option<PathBuf>,
+    #[command(flatten)]
+    pub how: How,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Record what a program asks of malloc
+///
+/// Runs the command with a small recorder preloaded and writes every allocation, reallocation and free, of all
+/// its threads and of the processes that it starts, into a compact trace. The program must be linked
+/// dynamically and use the C library's malloc; one that is not is refused, not recorded as empty.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab record -o build.trace -- cargo metadata --format-version 1
+  cargo lab record -o py.trace -- env PYTHONMALLOC=malloc python3 script.py
+
+The command's own output and exit status are left as they are; the lab's words go to stderr.")]
+pub struct Record {
+    /// The trace to write
+    #[arg(short, long, value_name = "TRACE")]
+    pub output: PathBuf,
+    /// Keep the raw calls in this folder until the trace is written (16 to 40 bytes a call) [default: TMPDIR]
+    #[arg(long, value_name = "FOLDER")]
+    pub spool: Option<PathBuf>,
+    /// Run the command once more without the recorder, with all its effects, to measure the overhead
+    #[arg(long)]
+    pub rerun: bool,
+    #[command(flatten)]
+    pub json: Json,
+    /// The command and its arguments, after `--`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Turn a trace in a text format into one of the lab's
+///
+/// Reads Android's memory_replay lines (`202: malloc 0xb4827400 1024`) and heap-tracer lines (`Alloc(64),`,
+/// `Free(0),`), plain or as the only file in a zip.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab import systemui.zip -o ui.trace
+  cargo lab info ui.trace
+
+The other commands read these formats too; importing once saves them the work.")]
+pub struct Import {
+    /// The file to read
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The trace to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Print the figures of a trace
+///
+/// Counts events, threads, bytes and blocks: how much a program asks for, and how much of it is live at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab info build.trace
+  cargo lab info build.trace --json -")]
+pub struct TraceInfo {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    pub trace: PathBuf,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Replay a trace over the stacks that you name
+///
+/// Asks each stack for what the recorded program asked for, in the same order, from as many threads, and writes
+/// into the blocks. Reports nanoseconds a call (the mean, and percentiles of calls timed alone), the peak of
+/// resident memory, requests to the ground, and what is still held when all is freed. Each stack runs
+/// several times in processes of its own, in turn with the others; the replayer's own cost is measured and taken off.
+#[derive(Debug, Args)]
+#[command(after_long_help = replay_help())]
+pub struct Replay {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    pub trace: PathBuf,
+    /// A stack to replay over, for instance 'arena(page)'; give it several times to compare
+    #[arg(long = "over", value_name = "STACK", required = true)]
+    pub over: Vec<String>,
+    #[command(flatten)]
+    pub how: How,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+fn replay_help() -> String {
+    let words = WORDS.map(|(word, meaning)| format!("  {word:<13} {meaning}\n")).concat();
+    format!(
+        "The words of a stack:\n{words}  SIZE is a number with KiB, MiB, GiB or nothing for bytes; spaces are free.\n\n\
+         Examples:\n  cargo lab replay build.trace --over 'arena(page)' --over system\n  \
+         cargo lab replay build.trace --over 'fixed(64MiB)' --touch fill --rounds 3"
+    )
+}
+
+/// Replay a trace over every stack that can serve it, and rank them
+///
+/// As `replay`, over a choice of stacks that suits the trace. The ranking weighs speed and memory alike: a stack
+/// that is twice as fast may keep twice the memory. The first sentence is the answer; the table shows why.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab compare build.trace
+  cargo lab compare systemui.zip --json ui.json")]
+pub struct Compare {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    pub trace: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Run a group of benchmarks against the peers
+///
+/// Builds the unpublished package `terrace-peers` in this workspace and runs one of its groups: each cell is timed
+/// on ours and on the peers' allocators; the ratio is ours to the best peer's, below 1 is better.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo lab bench page
+  cargo lab bench arena --json arena.json")]
+pub struct Bench {
+    /// The group, for instance page or arena
+    pub group: String,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// How to replay.
+#[derive(Debug, Args)]
+pub struct How {
+    /// What to write into new blocks: one byte a page, every byte, or nothing
+    #[arg(long, value_enum, default_value = "page")]
+    pub touch: Policy,
+    /// Replay on the trace's threads, or on one
+    #[arg(long, value_enum, default_value = "keep")]
+    pub threads: Threads,
+    /// Rounds of timing [default: 7, fewer where they take long]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: Option<u16>,
+}
+
+/// Figures for scripts.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Also write the figures to this file as JSON; `-` is stdout, and then they are all that stands there
+    #[arg(long = "json", value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
+/// Parses every text, so that a wrong one is found before any work.
+///
+/// # Errors
+/// The first wrong one's.
+pub fn stacks(texts: &[String]) -> anyhow::Result<Vec<Stack>> {
+    let mut stacks = Vec::new();
+    for text in texts {
+        let stack = Stack::parse(text)?;
+        if !stacks.contains(&stack) {
+            stacks.push(stack);
+        }
+    }
+    Ok(stacks)
+}

@@ -1,0 +1,185 @@
+//! All replays of one comparison: which, in which order, and what their answers come to.
+//!
+//! ```text
+//! weighed   null A B C                       memory, counts, contents
+//! timed     null A B C · null A B C · …      interleaved, so that a busy minute hits all alike
+//! row       median of the rounds − median of null's rounds
+//! ```
+//!
+//! Each replay is a process of its own. A stack is compared with the null replay that went the same
+//! way: on the trace's threads or on one, directly or through a virtual call.
+
+use std::{
+    env,
+    fs::File,
+    io::BufWriter,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use serde::de::DeserializeOwned;
+
+use super::{
+    child::{Job, Subject, Timed, Weighed},
+    dispatch, image,
+    program::Program,
+    touch::Policy,
+};
+use crate::{progress::Progress, stack::Stack};
+
+/// Where a program of many threads is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Threads {
+    /// On as many threads as the trace has, wherever the stack may be shared.
+    Keep,
+    /// All on one thread, in the recorded order.
+    One,
+}
+
+/// What to compare, and how long.
+pub struct Options {
+    pub stacks: Vec<Stack>,
+    pub touch: Policy,
+    pub threads: Threads,
+    /// Rounds; by default several, fewer where they take long.
+    pub rounds: Option<usize>,
+}
+
+const ROUNDS: usize = 7;
+/// Without a number of rounds, none begins after so long.
+const TIME_MAX: Duration = Duration::from_secs(15);
+
+/// The way a stack is replayed, and so the null replay that it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub threads: bool,
+    pub dynamic: bool,
+}
+
+/// One stack's answers.
+pub struct Outcome {
+    pub stack: Stack,
+    pub way: Way,
+    pub timed: Vec<Timed>,
+    /// `Err`: why the stack could not be replayed at all.
+    pub weighed: Result<Weighed, String>,
+}
+
+/// A null replay's answers.
+pub struct Own {
+    pub way: Way,
+    pub timed: Vec<Timed>,
+    pub weighed: Weighed,
+}
+
+/// Everything that was measured.
+pub struct Campaign {
+    pub outcomes: Vec<Outcome>,
+    pub own: Vec<Own>,
+}
+
+/// Replays `program` over every stack of `options`.
+///
+/// # Errors
+/// Where a file or a process cannot be made, or the null replay fails; a stack's failure is in its outcome.
+pub fn run(program: &Program, options: &Options, progress: &Progress) -> anyhow::Result<Campaign> {
+    let folder = tempfile::tempdir().context("no temporary folder can be made; set TMPDIR to a place with room")?;
+    let path = folder.path().join("program");
+    save(program, &path).context("the replay program cannot be written; set TMPDIR to a place with room")?;
+    let caller = Caller { exe: env::current_exe().context("the lab cannot find its own binary")?, path, options };
+
+    let threaded = options.threads == Threads::Keep && program.lives.len() > 1;
+    let way_of = |stack: &Stack| Way { threads: threaded && stack.is_shared(), dynamic: dispatch::is_dynamic(stack) };
+    let mut ways: Vec<Way> = Vec::new();
+    for way in options.stacks.iter().map(way_of) {
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    let steps = (ways.len() + options.stacks.len()) as u64;
+    progress.begin("weighing", steps);
+    let mut own = Vec::new();
+    for way in ways {
+        let weighed =
+            caller.call(null(way), way.threads, true, 0).map_err(|why| anyhow!("the null replay failed: {why}"))?;
+        own.push(Own { way, timed: Vec::new(), weighed });
+        progress.step("null");
+    }
+    let mut outcomes = Vec::new();
+    for stack in &options.stacks {
+        let way = way_of(stack);
+        let weighed = caller.call(Subject::Stack(stack.to_string()), way.threads, true, 0);
+        outcomes.push(Outcome { stack: stack.clone(), way, timed: Vec::new(), weighed });
+        progress.step(&stack.to_string());
+    }
+
+    let rounds = options.rounds.unwrap_or(ROUNDS);
+    progress.begin("timing", steps * rounds as u64);
+    let start = Instant::now();
+    for round in 0..rounds {
+        if options.rounds.is_none() && round > 0 && start.elapsed() > TIME_MAX {
+            break;
+        }
+        caller.round(round as u64 + 1, &mut own, &mut outcomes, progress)?;
+    }
+    progress.end();
+    Ok(Campaign { outcomes, own })
+}
+
+fn null(way: Way) -> Subject {
+    if way.dynamic { Subject::DynNull } else { Subject::Null }
+}
+
+fn save(program: &Program, path: &Path) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    image::write(program, &mut out)?;
+    out.into_inner().map_err(|error| error.into_error())?;
+    Ok(())
+}
+
+struct Caller<'a> {
+    exe: PathBuf,
+    path: PathBuf,
+    options: &'a Options,
+}
+
+impl Caller<'_> {
+    fn round(&self, seed: u64, own: &mut [Own], outcomes: &mut [Outcome], progress: &Progress) -> anyhow::Result<()> {
+        for own in own {
+            let timed = self.call(null(own.way), own.way.threads, false, seed);
+            own.timed.push(timed.map_err(|why| anyhow!("the null replay failed: {why}"))?);
+            progress.step("null");
+        }
+        for outcome in outcomes {
+            if outcome.weighed.is_ok() {
+                match self.call(Subject::Stack(outcome.stack.to_string()), outcome.way.threads, false, seed) {
+                    Ok(timed) => outcome.timed.push(timed),
+                    Err(why) => outcome.weighed = Err(why),
+                }
+            }
+            progress.step(&outcome.stack.to_string());
+        }
+        Ok(())
+    }
+
+    /// Starts a child, waits for it, reads its answer; an error says in words what became of it.
+    fn call<A: DeserializeOwned>(&self, subject: Subject, threads: bool, weigh: bool, seed: u64) -> Result<A, String> {
+        let job = Job { program: self.path.clone(), subject, touch: self.options.touch, threads, weigh, seed };
+        let job = serde_json::to_string(&job).map_err(|error| error.to_string())?;
+        let mut command = Command::new(&self.exe);
+        command.args([super::CHILD_WORD, &job]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = command.output().map_err(|error| format!("its process cannot be started: {error}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim().trim_start_matches("error: ");
+            return Err(if said.is_empty() {
+                format!("its process ended with {}", output.status)
+            } else {
+                said.into()
+            });
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer cannot be read: {error}"))
+    }
+}
