@@ -19,11 +19,15 @@ const ROUNDS: usize = 400;
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
 
+/// # Safety
+/// As `malloc`.
 unsafe extern "C" fn plain_malloc(len: usize) -> *mut c_void {
     // SAFETY: any length may be asked for.
     unsafe { next::malloc(len) }
 }
 
+/// # Safety
+/// As `free`.
 unsafe extern "C" fn plain_free(block: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { next::free(block) };

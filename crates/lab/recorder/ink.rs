@@ -240,6 +240,9 @@ pub fn watch_for_the_end() {
 }
 
 /// The destructor of a thread's key. Others' destructors may still free, so it waits for the last round.
+///
+/// # Safety
+/// Called by the C library with the key's value, which is a number.
 unsafe extern "C" fn thread_ends(rounds: *mut c_void) {
     let Some(pen) = Pen::take() else { return };
     match rounds.addr() {

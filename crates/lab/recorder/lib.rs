@@ -44,6 +44,9 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 }
 
 /// Runs before the program, and before its libraries.
+///
+/// # Safety
+/// Called by the dynamic linker, as constructors are, with the program's environment.
 unsafe extern "C" fn begin(_: c_int, _: *const *const c_char, environment: *const *const c_char) {
     let found = next::find();
     // SAFETY: the dynamic linker passes the program's environment to constructors.

@@ -40,6 +40,7 @@ struct Time {
     nanoseconds: i64,
 }
 
+// SAFETY: declared as glibc's headers have them on 64-bit Linux.
 // `dl` and `pthread` are empty where the C library is 2.34 or newer.
 #[link(name = "c")]
 #[link(name = "dl")]

@@ -10,7 +10,7 @@ pub use imp::*;
 mod imp {
     use std::ffi::{CString, OsStr};
     use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -37,6 +37,11 @@ mod imp {
     /// Lets the program see `name` as the name that it was started by.
     pub fn set_name(command: &mut Command, name: &OsStr) {
         command.arg0(name);
+    }
+
+    /// A file that others may read, less the umask, where temporary ones are private.
+    pub fn like_an_ordinary_file(file: &mut tempfile::Builder<'_, '_>) {
+        file.permissions(PermissionsExt::from_mode(0o666));
     }
 
     /// The signal that ended a program, with its name.
@@ -120,6 +125,8 @@ mod imp {
     }
 
     pub fn set_name(_: &mut Command, _: &OsStr) {}
+
+    pub fn like_an_ordinary_file(_: &mut tempfile::Builder<'_, '_>) {}
 
     pub fn signal(_: ExitStatus) -> Option<(i32, String)> {
         None

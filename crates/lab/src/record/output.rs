@@ -37,7 +37,7 @@ impl Output {
         let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut partial = tempfile::Builder::new();
         partial.prefix(".").suffix(".partial");
-        readable_by_all(&mut partial);
+        super::os::like_an_ordinary_file(&mut partial);
         let partial = partial.tempfile_in(folder).with_context(cannot)?;
         Ok(Self { place: place.to_owned(), partial: Some(partial.into_temp_path()) })
     }
@@ -71,14 +71,6 @@ impl Output {
         self.partial.map_or(Ok(()), |partial| partial.persist(&self.place)).context(failed)?;
         Ok(result)
     }
-}
-
-/// A trace is an ordinary file, not a private one as temporary files are.
-fn readable_by_all(file: &mut tempfile::Builder<'_, '_>) {
-    #[cfg(unix)]
-    file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-    #[cfg(not(unix))]
-    let _ = file;
 }
 
 struct Batch {

@@ -17,7 +17,9 @@ pub const END: u64 = 777_002;
 /// The length of the blocks that are counted.
 pub const COUNTED: u64 = 5_003;
 /// How many of them each of the programs makes, or each of its threads.
-pub const MANY: usize = 20_000;
+pub const MANY: usize = 5_000;
+/// How many one makes to fill a small disk: 12 MB of records.
+pub const TOO_MANY: usize = 300_000;
 pub const THREADS: usize = 16;
 
 /// Becomes the program that the variable names, and ends as it ends.
@@ -33,6 +35,7 @@ pub fn become_one() {
         Some("killed busy") => killed_while_threads_are_busy(),
         Some("exits busy") => exits_while_threads_are_busy(),
         Some("many") => many(),
+        Some("too many") => (0..TOO_MANY).for_each(|_| free(malloc(COUNTED as usize))),
         Some("waits") => wait_for_a_signal(),
         other => panic!("no such program: {other:?}"),
     }
@@ -66,6 +69,7 @@ fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
     black_box(unsafe { libc::realloc(black_box(block), black_box(len)) })
 }
 
+// SAFETY: declared as the C library has them.
 unsafe extern "C" {
     fn valloc(len: usize) -> *mut c_void;
     fn pvalloc(len: usize) -> *mut c_void;
@@ -219,6 +223,7 @@ fn keep_busy() {
                 block = realloc(block, 40);
                 free(malloc(COUNTED as usize));
                 block = realloc(block, 2_000);
+                std::thread::yield_now(); // so that all get their turn before there are too many events
                 BUSY.fetch_add(usize::from(round == 100), Ordering::Relaxed);
             }
         });
