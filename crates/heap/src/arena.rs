@@ -23,7 +23,7 @@
 //!
 //! Costs: `alloc` about ten instructions, no atomics; `free`, `resize`, `remap` a compare and a store;
 //! a header of 32 bytes a node; the nodes are walked when one is added, and there are about
-//! log₁.₅(bytes) of them. Requests above 16 KiB go through the out-of-line path.
+//! log₁.₅(bytes) of them.
 //!
 //! [`reset`]: ArenaAllocator::reset
 //! [`scope`]: ArenaAllocator::scope
@@ -36,7 +36,7 @@ use core::{cell::Cell, fmt, num::NonZeroUsize, ptr, ptr::NonNull};
 pub use mark::{Checkpoint, Scope};
 use terrace_core::{Alignment, AllocError, Allocator, Owns, Reset, ResetMode, bridge_collections};
 
-use crate::bump::{CEILING, FAST_MAX, Holding, MAX_LEN, fit};
+use crate::bump::{CEILING, Holding, MAX_LEN, bump_negated, fit};
 
 /// What stands at the start of every node.
 struct Node {
@@ -51,6 +51,7 @@ struct Node {
 }
 
 const HEADER: usize = size_of::<Node>();
+const NO_NODE: *mut u8 = ptr::without_provenance_mut(CEILING.wrapping_neg());
 const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 
 /// Grouped temporaries over any backing; see the [module](crate::arena) for the design.
@@ -61,8 +62,9 @@ const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 ///
 /// - **I1** Each node, from `newest` along `previous`, is a live block of `backing` with its header's
 ///   `size` and `alignment`, starts with that header, and nothing else refers to it.
-/// - **I2** `newest start + HEADER <= next <= end <= newest start + size` and `end <= CEILING`; `next`
-///   has the provenance of the whole node. Without a node `next` is null and `end` 0.
+/// - **I2** `newest start + HEADER <= next <= end = newest start + size <= CEILING`. Both are kept negated: then
+///   rounding up is one `and`. `neg_next` has the provenance of the whole node. Without a node
+///   next is CEILING and end 1, so that nothing fits, not even no bytes.
 /// - **I3** Live blocks are disjoint and lie between the header and `next` in the newest node, between
 ///   the header and `closed_at` in the others.
 ///
@@ -88,8 +90,8 @@ const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 /// println!("{word}");
 /// ```
 pub struct ArenaAllocator<A: Allocator> {
-    next: Cell<*mut u8>,
-    end: Cell<usize>,
+    neg_next: Cell<*mut u8>,
+    neg_end: Cell<usize>,
     newest: Cell<Option<NonNull<Node>>>,
     limit: Cell<usize>,
     /// The most in use since the last reset, as seen when a node was added and when blocks ended together.
@@ -107,8 +109,8 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// An empty arena; asks `backing` for nothing yet.
     pub const fn new(backing: A) -> Self {
         Self {
-            next: Cell::new(ptr::null_mut()),
-            end: Cell::new(0),
+            neg_next: Cell::new(NO_NODE),
+            neg_end: Cell::new(usize::MAX),
             newest: Cell::new(None),
             limit: Cell::new(usize::MAX),
             high_water: Cell::new(0),
@@ -162,13 +164,20 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// newest one was kept as it was. Takes time in the number of nodes, none with a single one.
     #[track_caller]
     pub fn reset(&mut self, mode: ResetMode) -> bool {
+        let Some(newest) = self.newest.get() else { return true };
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        let single = unsafe { newest.as_ref() }.previous.is_none();
+        if single && mode == ResetMode::RetainCapacity {
+            self.high_water.set(0);
+            self.open(newest, HEADER);
+            return true;
+        }
         let capacity = match mode {
             ResetMode::FreeAll => 0,
             ResetMode::RetainCapacity => self.query_capacity(),
             ResetMode::RetainWithLimit(limit) => self.query_capacity().min(limit),
         };
         self.high_water.set(0);
-        let Some(newest) = self.newest.get() else { return true };
         if capacity == 0 {
             self.free_all();
             return true;
@@ -210,40 +219,44 @@ impl<A: Allocator> ArenaAllocator<A> {
         true
     }
 
-    /// The fast path: a request that the newest node can serve.
+    /// The fast path: a request that the newest node can serve, also one for no bytes.
     #[inline(always)]
     fn bump(&self, len: usize, alignment: Alignment) -> Option<NonNull<u8>> {
-        if len > FAST_MAX || alignment.bytes() > FAST_MAX {
-            return None; // Folds away where both are constants.
-        }
-        let next = self.next.get();
-        // By I2 `next <= CEILING`, so neither sum wraps.
-        let start = alignment.backward(next.addr().wrapping_add(alignment.bytes() - 1));
-        let end = start.wrapping_add(len);
-        if end > self.end.get() {
+        let neg_next = self.neg_next.get();
+        let (neg_start, neg_end) = bump_negated(neg_next.addr(), len, alignment)?;
+        if neg_end < self.neg_end.get() {
             return None;
         }
-        self.next.set(next.with_addr(end));
-        // SAFETY: `end <= self.end` is above zero, so by I2 there is a node, and `start >= next` is not null.
-        Some(unsafe { NonNull::new_unchecked(next.with_addr(start)) })
+        self.neg_next.set(neg_next.with_addr(neg_end));
+        // SAFETY: `neg_start >= self.neg_end`, which by I2 is not 0, so neither is the address.
+        Some(unsafe { NonNull::new_unchecked(neg_next.with_addr(0).wrapping_byte_sub(neg_start)) })
     }
 
-    /// As `bump`, for any request.
-    fn bump_checked(&self, len: usize, alignment: Alignment) -> Option<NonNull<u8>> {
-        let next = self.next.get();
-        let (start, end) = fit(next.addr(), self.end.get(), len, alignment)?;
-        self.next.set(next.with_addr(end));
-        NonNull::new(next.with_addr(start))
+    /// The next free byte.
+    fn next(&self) -> *mut u8 {
+        self.neg_next.get().map_addr(usize::wrapping_neg)
     }
 
-    /// The slow path: what the fast one cannot prove to fit, and what needs more of the backing.
+    fn set_next(&self, next: *mut u8) {
+        self.neg_next.set(next.map_addr(usize::wrapping_neg));
+    }
+
+    /// As `alloc_slow`, also for no bytes, which need no node.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn alloc_any_slow(&self, len: usize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        match NonZeroUsize::new(len) {
+            Some(len) => self.alloc_slow(len, alignment, false),
+            None => Ok(alignment.dangling()),
+        }
+    }
+
+    /// The slow path: what needs more of the backing.
     #[cold]
     #[inline(never)]
     #[track_caller]
     fn alloc_slow(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
-        if let Some(block) = self.bump_checked(len.get(), alignment) {
-            return Ok(fill(block, len, zeroed));
-        }
         // By I1 a node is resized by one call at a time, whatever the backing's hooks do.
         if self.asking.replace(true) {
             return Err(AllocError);
@@ -295,17 +308,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         alignment: Alignment,
         zeroed: bool,
     ) -> Option<NonNull<u8>> {
-        let next = self.next.get();
         // Fresh zeroes cost a backing like the page allocator nothing, others their writing.
         let zeroed_node = zeroed && len.get() >= size / 2;
         self.push_node(NonZeroUsize::new(size)?, node_alignment, held, zeroed_node).ok()?;
-        match self.bump_checked(len.get(), alignment) {
-            Some(block) => Some(fill(block, len, zeroed && !zeroed_node)),
-            None => {
-                self.pop_node(next); // Only a node that reaches above CEILING.
-                None
-            }
-        }
+        self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed && !zeroed_node))
     }
 
     /// Serves the request from the newest node, grown where it is; not generously means by exactly what is needed.
@@ -321,17 +327,17 @@ impl<A: Allocator> ArenaAllocator<A> {
         let node = self.newest.get()?;
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let (size, _) = unsafe { node.as_ref() }.request();
-        let (_, end) = fit(self.next.get().addr(), CEILING, len.get(), alignment)?;
+        let (_, end) = fit(self.next().addr(), CEILING, len.get(), alignment)?;
         let need = end - node.addr().get();
-        let room = self.limit.get().checked_sub(holding.held - size)?;
+        let room = self.limit.get().checked_sub(holding.held - size)?.min(CEILING - node.addr().get()).min(MAX_LEN);
         let wish = holding.grown_node(size, need, len.get(), alignment).min(room).max(need);
-        if need > room.min(MAX_LEN) || (!generous && need == wish) {
+        if need > room || (!generous && need == wish) {
             return None;
         }
         if !self.extend(node, if generous { wish } else { need }) {
             return None;
         }
-        self.bump_checked(len.get(), alignment).map(|block| fill(block, len, zeroed))
+        self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed))
     }
 
     /// Asks the backing to let the newest node grow, where it is, to `wish` bytes.
@@ -345,7 +351,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         if grown {
             // SAFETY: by I1 the header is there, and no reference to it exists.
             unsafe { (*node.as_ptr()).size = wish };
-            self.open_at(Some(node), self.next.get());
+            self.open_at(node, self.next());
         }
         grown
     }
@@ -359,8 +365,13 @@ impl<A: Allocator> ArenaAllocator<A> {
         let block =
             if zeroed { self.backing.alloc_zeroed(size, alignment) } else { self.backing.alloc(size, alignment) }?;
         let previous = self.newest.get();
+        if block.addr().get() > CEILING - size.get().min(CEILING) {
+            // SAFETY: just made by `backing`, with this length and alignment, and not used.
+            unsafe { self.backing.free(NonNull::slice_from_raw_parts(block, size.get()), alignment) };
+            return Err(AllocError);
+        }
         if let Some(previous) = previous {
-            let closed_at = self.next.get().addr() - previous.addr().get();
+            let closed_at = self.next().addr() - previous.addr().get();
             // SAFETY: by I1 the header is there, and no reference to it exists.
             unsafe { (*previous.as_ptr()).closed_at = closed_at };
         }
@@ -371,36 +382,26 @@ impl<A: Allocator> ArenaAllocator<A> {
         Ok(())
     }
 
-    /// Undoes `push_node`: the node below is newest again, its next free byte `next`.
-    fn pop_node(&self, next: *mut u8) {
-        let Some(node) = self.newest.get() else { return };
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let previous = unsafe { node.as_ref() }.previous;
-        self.free_node(node);
-        self.open_at(previous, next);
-    }
-
     /// Makes `node` the newest, its next free byte `offset` bytes from its start.
     fn open(&self, node: NonNull<Node>, offset: usize) {
         // SAFETY: by I1 `offset`, at most the node's size, stays inside the block.
         let next = unsafe { node.cast::<u8>().add(offset) };
-        self.open_at(Some(node), next.as_ptr());
+        self.open_at(node, next.as_ptr());
     }
 
-    fn open_at(&self, node: Option<NonNull<Node>>, next: *mut u8) {
+    fn open_at(&self, node: NonNull<Node>, next: *mut u8) {
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let size = node.map_or(0, |node| unsafe { node.as_ref() }.size);
-        let end = node.map_or(0, |node| node.addr().get().saturating_add(size));
-        self.newest.set(node);
-        self.next.set(next);
-        self.end.set(end.min(CEILING));
+        let size = unsafe { node.as_ref() }.size;
+        self.newest.set(Some(node));
+        self.set_next(next);
+        self.neg_end.set((node.addr().get() + size).wrapping_neg());
     }
 
     #[track_caller]
     fn free_all(&mut self) {
-        let newest = self.newest.get();
-        self.open_at(None, ptr::null_mut());
-        self.free_list(newest);
+        self.neg_next.set(NO_NODE);
+        self.neg_end.set(usize::MAX);
+        self.free_list(self.newest.take());
     }
 
     /// Gives back `node` and all below it, newest first. They are in no list any more.
@@ -435,7 +436,7 @@ impl<A: Allocator> ArenaAllocator<A> {
             // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
             let header = unsafe { this.as_ref() };
             let newest = holding.nodes == 0;
-            let end = if newest { self.next.get().addr() - this.addr().get() } else { header.closed_at };
+            let end = if newest { self.next().addr() - this.addr().get() } else { header.closed_at };
             holding.nodes += 1;
             holding.held += header.size;
             holding.used += end - HEADER;
@@ -448,12 +449,12 @@ impl<A: Allocator> ArenaAllocator<A> {
     #[inline(always)]
     fn is_last(&self, memory: NonNull<[u8]>) -> bool {
         // By I3 no block of another node ends at `next`: a header lies between.
-        memory.addr().get().wrapping_add(memory.len()) == self.next.get().addr()
+        (memory.addr().get().wrapping_add(memory.len())).wrapping_neg() == self.neg_next.get().addr()
     }
 }
 
 // SAFETY: by I3 live blocks are disjoint and by I1 live as long as the arena or until its next `&mut`
-// method; `bump` aligns them; a failed request leaves `next`, `end` and the list as they were.
+// method; `bump` aligns them; a failed request leaves next byte, end and list as they were.
 unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
@@ -468,9 +469,9 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
         if !self.is_last(memory) {
             return new_len.get() <= memory.len();
         }
-        match memory.addr().get().checked_add(new_len.get()) {
-            Some(end) if end <= self.end.get() => {
-                self.next.set(self.next.get().with_addr(end));
+        match memory.addr().get().wrapping_neg().checked_sub(new_len.get()) {
+            Some(neg_end) if neg_end >= self.neg_end.get() => {
+                self.neg_next.set(self.neg_next.get().with_addr(neg_end));
                 true
             }
             _ => false,
@@ -486,7 +487,7 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
     #[inline]
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
         if self.is_last(memory) {
-            self.next.set(self.next.get().with_addr(memory.addr().get()));
+            self.neg_next.set(self.neg_next.get().with_addr(memory.addr().get().wrapping_neg()));
         }
     }
 

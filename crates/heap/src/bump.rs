@@ -6,12 +6,6 @@
 
 use terrace_core::Alignment;
 
-/// Requests up to this many bytes, with alignments up to this, take the arena's fast path.
-pub(crate) const FAST_MAX: usize = 1 << 14;
-
-/// No arena hands out bytes above this address, so that `address + FAST_MAX + FAST_MAX` never wraps.
-pub(crate) const CEILING: usize = usize::MAX - 2 * FAST_MAX;
-
 /// The largest block that any allocator hands out (clause 2 of the contract).
 pub(crate) const MAX_LEN: usize = isize::MAX as usize;
 
@@ -23,6 +17,31 @@ pub(crate) const fn fit(from: usize, limit: usize, len: usize, alignment: Alignm
         Some(end) if end <= limit => Some((start, end)),
         _ => None,
     }
+}
+
+/// Where length and alignment are known and no larger than this, [`bump_negated`] needs one check less.
+const SMALL: usize = 1 << 14;
+
+/// The highest address that [`bump_negated`] is asked for as a limit.
+pub(crate) const CEILING: usize = usize::MAX - 2 * SMALL;
+
+/// [`fit`] for an address that is kept negated, the limit left to the caller: start and end of the block, both
+/// negated. Rounding an address up is rounding its negation down, which is one `and`.
+///
+/// `neg_from` is the negation of an address up to CEILING.
+#[inline(always)]
+pub(crate) const fn bump_negated(neg_from: usize, len: usize, alignment: Alignment) -> Option<(usize, usize)> {
+    let neg_start = alignment.backward(neg_from);
+    let (neg_end, borrowed) = neg_start.overflowing_sub(len);
+    if borrowed {
+        core::hint::cold_path();
+        // With both small `neg_start`, at least `2 * SMALL - (SMALL - 1)`, is no less than `len`: then nothing is
+        // borrowed, and where the compiler knows them the whole check folds away.
+        if len > SMALL || alignment.bytes() > SMALL {
+            return None;
+        }
+    }
+    Some((neg_start, neg_end))
 }
 
 /// What an arena holds of its backing at one moment, in bytes.
@@ -87,12 +106,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sums_of_the_fast_path_do_not_wrap() {
-        assert!(CEILING.checked_add(FAST_MAX - 1).and_then(|sum| sum.checked_add(FAST_MAX)).is_some());
+    /// Small numbers, numbers near either end and in the middle of the address space.
+    fn edge() -> impl Strategy<Value = usize> {
+        (prop_oneof![Just(0), Just(isize::MAX as usize), Just(usize::MAX - 100), any::<usize>()], 0usize..200)
+            .prop_map(|(base, offset)| base.saturating_add(offset))
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        /// Address 0 has no negation: a block that starts or ends there does not exist.
+        #[test]
+        fn negated_addresses_decide_alike(one in edge(), other in edge(), len in edge(), log2 in 0u32..usize::BITS) {
+            let (from, limit) = (one.min(other).clamp(1, CEILING), one.max(other).clamp(1, CEILING));
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let plain = fit(from, limit, len, alignment);
+            let negated = bump_negated(from.wrapping_neg(), len, alignment)
+                .filter(|&(_, neg_end)| neg_end >= limit.wrapping_neg());
+            let without_node = bump_negated(CEILING.wrapping_neg(), len, alignment);
+            prop_assert_eq!(without_node.filter(|&(_, neg_end)| neg_end == usize::MAX), None);
+            prop_assert_eq!(plain, negated.map(|(start, end)| (start.wrapping_neg(), end.wrapping_neg())));
+        }
+
         #[test]
         fn a_node_keeps_the_law_and_serves_the_request(
             used in 0usize..1 << 40, nodes in 0usize..64, slack in 0usize..1 << 20,

@@ -40,7 +40,7 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// ```
     pub fn checkpoint(&self) -> Checkpoint {
         let node = self.newest.get().map_or(0, |node| node.addr().get());
-        Checkpoint { node, offset: self.next.get().addr() - node }
+        Checkpoint { node, offset: self.next().addr() - node }
     }
 
     /// Ends every block made since `checkpoint`, and those resized or moved since beyond it.
@@ -85,7 +85,7 @@ impl<A: Allocator> ArenaAllocator<A> {
     unsafe fn rewind_shared(&self, checkpoint: Checkpoint) -> bool {
         let Some(newest) = self.newest.get() else { return checkpoint.node == 0 };
         if newest.addr().get() == checkpoint.node {
-            let end = self.next.get().addr() - checkpoint.node;
+            let end = self.next().addr() - checkpoint.node;
             self.open(newest, checkpoint.offset.min(end));
             return true;
         }

@@ -56,9 +56,9 @@ impl<A: Allocator> ArenaAllocator<A> {
     #[inline]
     #[track_caller]
     pub fn alloc_slice_copy<T: Copy>(&self, items: &[T]) -> Result<&mut [T], AllocError> {
-        let place = match NonZeroUsize::new(size_of_val(items)) {
-            Some(len) => self.alloc(len, Alignment::of::<T>())?.cast::<T>(),
-            None => NonNull::dangling(),
+        let place = match self.bump(size_of_val(items), Alignment::of::<T>()) {
+            Some(block) => block.cast::<T>(),
+            None => self.alloc_any_slow(size_of_val(items), Alignment::of::<T>())?.cast(),
         };
         // SAFETY: a block of its own with room for the items (I3), so it does not overlap them.
         unsafe { place.copy_from_nonoverlapping(NonNull::from(items).cast(), items.len()) };

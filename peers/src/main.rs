@@ -1,0 +1,134 @@
+//! Terrace's allocators beside other people's: the groups of `cargo lab bench`.
+//!
+//! ```console
+//! $ cargo run --release -p terrace-peers -- arena --instructions > arena.json
+//! ```
+//!
+//! Rows go to standard output as a JSON array, progress to standard error. What is measured stands in
+//! `cells.toml`; how, in `harness.rs` and `child.rs`.
+
+mod arena;
+mod cells;
+mod child;
+mod counting;
+mod harness;
+mod page;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use crate::{
+    cells::{Cell, Cells},
+    harness::{Competitor, OURS, Row, best_peer},
+};
+
+/// Measures a group of Terrace's allocators beside their peers.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure.
+    group: Group,
+    /// Count instructions too, by callgrind (valgrind must be installed; a minute or two).
+    #[arg(long)]
+    instructions: bool,
+    /// Only cells whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Timed batches of each allocator, instead of the number in cells.toml.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Run one competitor of one cell, untimed: for counting from outside.
+    #[arg(long, num_args = 2, value_names = ["CELL", "NAME"], hide = true)]
+    alone: Option<Vec<String>>,
+    /// How often `--alone` repeats.
+    #[arg(long, default_value_t = 1, hide = true)]
+    repetitions: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Group {
+    /// The arena beside bumpalo, bump-scope and blink-alloc.
+    Arena,
+    /// The page allocator beside bare system calls.
+    Page,
+}
+
+impl Group {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Arena => "arena",
+            Self::Page => "page",
+        }
+    }
+
+    fn cells(self, cells: &Cells) -> &[Cell] {
+        match self {
+            Self::Arena => &cells.arena,
+            Self::Page => &cells.page,
+        }
+    }
+
+    fn competitors(self, cell: &Cell) -> Vec<Competitor> {
+        match self {
+            Self::Arena => arena::competitors(cell),
+            Self::Page => page::competitors(cell),
+        }
+    }
+
+    /// Requests to the backing, or system calls, of one repetition.
+    fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
+        match self {
+            Self::Arena => {
+                let before = counting::requests();
+                (competitor.run)(10);
+                Ok((counting::requests() - before) as f64 / 10.0)
+            }
+            Self::Page => child::system_calls(self.name(), cell, competitor.name),
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let cells = Cells::load()?;
+    let group = arguments.group;
+    if let Some([cell, name]) = arguments.alone.as_deref() {
+        return run_alone(group, &cells, cell, name, arguments.repetitions);
+    }
+    eprintln!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    let mut rows = Vec::new();
+    for cell in group.cells(&cells) {
+        if arguments.only.as_ref().is_none_or(|only| cell.name.contains(only)) {
+            let row = measure(group, cell, arguments.rounds.unwrap_or(cells.rounds), arguments.instructions)?;
+            eprintln!("{:<36} {:8.2} ns, {:.3} of {}", row.cell, row.ours_ns, row.ratio, row.best_peer);
+            rows.push(row);
+        }
+    }
+    println!("{}", serde_json::to_string_pretty(&rows)?);
+    Ok(())
+}
+
+fn measure(group: Group, cell: &Cell, rounds: usize, instructions: bool) -> Result<Row> {
+    let mut competitors = group.competitors(cell);
+    let timed = harness::time(cell, rounds.max(1), &mut competitors);
+    let mut row = harness::row(group.name(), cell, &competitors, &timed);
+    for competitor in &mut competitors {
+        row.requests.insert(competitor.name, group.requests(cell, competitor)?);
+        if instructions {
+            let counted = child::instructions(group.name(), cell, competitor.name)?
+                .context("--instructions needs valgrind: install it, or leave the option out")?;
+            row.instructions.insert(competitor.name, counted);
+        }
+    }
+    if let Some(ours) = row.instructions.get(OURS) {
+        row.instruction_ratio = Some(ours / best_peer(&row.instructions).1);
+    }
+    Ok(row)
+}
+
+fn run_alone(group: Group, cells: &Cells, cell: &str, name: &str, repetitions: usize) -> Result<()> {
+    let cell = group.cells(cells).iter().find(|known| known.name == cell).context("no such cell")?;
+    let mut competitors = group.competitors(cell);
+    let competitor = competitors.iter_mut().find(|known| known.name == name).context("no such competitor")?;
+    (competitor.run)(repetitions);
+    Ok(())
+}
