@@ -81,7 +81,7 @@ pub struct Record {
     /// The trace to write
     #[arg(short, long, value_name = "TRACE")]
     pub output: PathBuf,
-    /// Keep the raw calls in this folder until the trace is written (16 to 40 bytes a call) [default: TMPDIR]
+    /// Keep the raw calls in this folder until the trace is written, 16 to 40 bytes each [default: TMPDIR]
     #[arg(long, value_name = "FOLDER")]
     pub spool: Option<PathBuf>,
     /// Run the command once more without the recorder, with all its effects, to measure the overhead
@@ -125,8 +125,8 @@ Examples:
   cargo lab info build.trace
   cargo lab info build.trace --json -")]
 pub struct TraceInfo {
-    /// A recorded or imported trace, or a text or zip file that `import` reads
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
     #[command(flatten)]
     pub json: Json,
 }
@@ -140,8 +140,8 @@ pub struct TraceInfo {
 #[derive(Debug, Args)]
 #[command(after_long_help = replay_help())]
 pub struct Replay {
-    /// A recorded or imported trace, or a text or zip file that `import` reads
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
     /// A stack to replay over, for instance 'arena(page)'; give it several times to compare
     #[arg(long = "over", value_name = "STACK", required = true)]
     pub over: Vec<String>,
@@ -170,8 +170,8 @@ Examples:
   cargo lab compare build.trace
   cargo lab compare systemui.zip --json ui.json")]
 pub struct Compare {
-    /// A recorded or imported trace, or a text or zip file that `import` reads
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
     #[command(flatten)]
     pub how: How,
     #[command(flatten)]
@@ -192,6 +192,16 @@ pub struct Bench {
     pub group: String,
     #[command(flatten)]
     pub json: Json,
+}
+
+/// What to read.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    pub trace: PathBuf,
+    /// Take a trace whose end is missing for what it still holds
+    #[arg(long)]
+    pub partial: bool,
 }
 
 /// How to replay.

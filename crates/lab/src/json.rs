@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::OpenOptions,
-    io::{BufWriter, Write, stdout},
+    fs::{self, OpenOptions},
+    io::{self, Write, stdout},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::anyhow;
 use serde::Serialize;
 
 /// Where the figures go; none where nobody asked.
@@ -22,9 +22,9 @@ impl Sink {
         if let Some(path) = path.filter(|path| *path != Path::new("-")) {
             // Neither emptied nor, where the command fails later, left behind changed.
             let existed = path.exists();
-            OpenOptions::new().append(true).create(true).open(path).with_context(|| refusal(path))?;
+            OpenOptions::new().append(true).create(true).open(path).map_err(|error| refusal(path, &error))?;
             if !existed {
-                let _ = std::fs::remove_file(path);
+                let _ = fs::remove_file(path);
             }
         }
         Ok(Self(path.map(Path::to_path_buf)))
@@ -61,12 +61,10 @@ impl Sink {
             out.write_all(text.as_bytes())?;
             return Ok(out.flush()?);
         }
-        let file = std::fs::File::create(path).with_context(|| refusal(path))?;
-        let mut out = BufWriter::new(file);
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).with_context(|| refusal(path))
+        fs::write(path, text).map_err(|error| refusal(path, &error))
     }
 }
 
-fn refusal(path: &Path) -> String {
-    format!("{} cannot be written; name another file for --json, or `-` for stdout", path.display())
+fn refusal(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow!("{} cannot be written: {error}; name another file for --json, or `-` for stdout", path.display())
 }

@@ -15,9 +15,10 @@ use tempfile::TempDir;
 use terrace_trace::{Event, Header, Reader, Summary, TraceError, Writer};
 
 use crate::{
+    cli::Source,
     progress::Progress,
     replay::program::{Builder, Program},
-    report::Info,
+    report::{Info, units},
 };
 
 /// A trace, read: its figures and its calls.
@@ -26,24 +27,25 @@ pub struct Opened {
     pub info: Info,
 }
 
-/// Reads all of the trace at `path`.
+/// Reads all of a trace.
 ///
 /// # Errors
 /// Where it cannot be read, is in no known format, is damaged, or holds no call to replay.
-pub fn open(path: &Path, progress: &Progress) -> anyhow::Result<Opened> {
+pub fn open(source: &Source, progress: &Progress) -> anyhow::Result<Opened> {
     let mut builder = Builder::default();
-    let info = read(path, progress, |event| builder.push(event))?;
+    let info = read(source, progress, |event| builder.push(event))?;
     let program = builder.finish();
-    ensure!(!program.ops.is_empty(), "{} holds no call to replay; record a program that allocates", path.display());
+    let trace = source.trace.display();
+    ensure!(!program.ops.is_empty(), "{trace} holds no call to replay; record a program that allocates");
     Ok(Opened { program, info })
 }
 
-/// The figures of the trace at `path`.
+/// The figures of a trace.
 ///
 /// # Errors
 /// Where it cannot be read, is in no known format, or is damaged.
-pub fn info(path: &Path, progress: &Progress) -> anyhow::Result<Info> {
-    read(path, progress, |_| {})
+pub fn info(source: &Source, progress: &Progress) -> anyhow::Result<Info> {
+    read(source, progress, |_| {})
 }
 
 /// Writes the text trace at `input` as a trace to `output`, which is replaced when all is read.
@@ -98,9 +100,11 @@ fn told(error: TraceError, path: &Path) -> anyhow::Error {
     }
 }
 
-fn read(path: &Path, progress: &Progress, mut each: impl FnMut(Event)) -> anyhow::Result<Info> {
+fn read(source: &Source, progress: &Progress, mut each: impl FnMut(Event)) -> anyhow::Result<Info> {
+    let path = source.trace.as_path();
     let (reader, _imported) = reader(path, progress)?;
-    progress.say(&format!("reading {}", path.display()));
+    ensure!(source.partial || !reader.truncated(), cut_short(path, &reader));
+    progress.spin(&format!("reading {}", path.display()));
     let events = reader.events().inspect(|event| {
         if let Ok(event) = event {
             each(*event);
@@ -108,10 +112,16 @@ fn read(path: &Path, progress: &Progress, mut each: impl FnMut(Event)) -> anyhow
     });
     let summary = Summary::of(events).map_err(|error| told(error, path))?;
     progress.end();
-    if reader.truncated() {
-        eprintln!("note: the end of {} is missing; what was recorded until then is used", path.display());
-    }
     Ok(figures(&summary, reader.truncated()))
+}
+
+fn cut_short(path: &Path, reader: &Reader) -> String {
+    let end = path.metadata().map_or(0, |file| file.len());
+    let events = units::count(reader.len());
+    let path = path.display();
+    format!(
+        "{path}: the end is missing at byte {end}; copy or record it again, or take its first {events} events with --partial"
+    )
 }
 
 /// Opens a trace, or imports what can be into a folder that goes with the value.
@@ -119,7 +129,6 @@ fn reader(path: &Path, progress: &Progress) -> anyhow::Result<(Reader, Option<Te
     match Reader::open(path) {
         Ok(reader) => Ok((reader, None)),
         Err(TraceError::NotATrace { .. }) if terrace_trace::detect(path).is_ok() => {
-            progress.say(&format!("importing {}", path.display()));
             let folder =
                 tempfile::tempdir().context("no temporary folder can be made; set TMPDIR to a place with room")?;
             let imported: PathBuf = folder.path().join("imported.trace");

@@ -22,13 +22,19 @@ impl Progress {
 
     /// One thing that takes a while and has no parts.
     pub fn say(&self, what: &str) {
+        self.spin(what);
+        if !self.terminal {
+            eprintln!("{what} …");
+        }
+    }
+
+    /// As `say`, of a thing that seldom takes long: no line of its own.
+    pub fn spin(&self, what: &str) {
         self.end();
         if self.terminal {
             let spinner = ProgressBar::new_spinner().with_message(what.to_string());
             spinner.enable_steady_tick(Duration::from_millis(100));
             *self.bar.borrow_mut() = Some(spinner);
-        } else {
-            eprintln!("{what} …");
         }
     }
 

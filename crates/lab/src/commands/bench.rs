@@ -78,10 +78,9 @@ fn workspace() -> anyhow::Result<PathBuf> {
         return Ok(found.to_path_buf());
     }
     // `cargo run` says where the package lies, from whatever folder it was started.
-    if let Some(package) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) {
-        if let Some(found) = package.ancestors().find(|folder| has_peers(folder)) {
-            return Ok(found.to_path_buf());
-        }
+    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    if let Some(found) = package.iter().flat_map(|package| package.ancestors()).find(|folder| has_peers(folder)) {
+        return Ok(found.to_path_buf());
     }
     bail!("the peers are not here: run `cargo lab bench` inside a checkout of Terrace")
 }

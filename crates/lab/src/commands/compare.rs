@@ -11,7 +11,7 @@ const BUFFER_MAX: u64 = 256 << 20;
 pub fn run(options: &Compare) -> anyhow::Result<()> {
     let sink = Sink::open(options.json.path.as_deref())?;
     let progress = Progress::new();
-    let opened = open::open(&options.trace, &progress)?;
+    let opened = open::open(&options.source, &progress)?;
     let stacks = stacks(&opened.program);
     super::measure(opened, stacks, &options.how, true, &sink, &progress)
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 
 use crate::{
-    cli::Demo,
+    cli::{Demo, Source},
     json::Sink,
     open,
     progress::Progress,
@@ -32,7 +32,7 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     progress.end();
     let (events, threads) = (units::count(report.counts.events), units::count(report.counts.threads.into()));
     sink.say(&format!("recorded `{program}`: {events} events, {threads} threads\n\n"))?;
-    let opened = open::open(&trace, &progress)?;
+    let opened = open::open(&Source { trace, partial: false }, &progress)?;
     let stacks = super::compare::stacks(&opened.program);
     super::measure(opened, stacks, &options.how, true, &sink, &progress)
 }

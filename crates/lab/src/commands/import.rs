@@ -5,7 +5,13 @@ use std::fs;
 
 use anyhow::{Context, ensure};
 
-use crate::{cli::Import, json::Sink, open, progress::Progress, report::units};
+use crate::{
+    cli::{Import, Source},
+    json::Sink,
+    open,
+    progress::Progress,
+    report::units,
+};
 
 /// # Errors
 /// Where the input is in no known format, or the output cannot be written; nothing half-written is left.
@@ -21,7 +27,7 @@ pub fn run(options: &Import) -> anyhow::Result<()> {
     if !options.output.is_file() {
         return Ok(()); // A device or a pipe: what went there cannot be read again.
     }
-    let info = open::info(&options.output, &progress)?;
+    let info = open::info(&Source { trace: options.output.clone(), partial: false }, &progress)?;
     sink.write(&info)?;
     let size = fs::metadata(&options.output).context("the trace is gone; run the import again")?.len();
     let (events, size) = (units::count(info.events), units::bytes(size));

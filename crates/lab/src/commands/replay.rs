@@ -14,6 +14,6 @@ pub fn run(options: &Replay) -> anyhow::Result<()> {
     let stacks = cli::stacks(&options.over)?;
     let sink = Sink::open(options.json.path.as_deref())?;
     let progress = Progress::new();
-    let opened = open::open(&options.trace, &progress)?;
+    let opened = open::open(&options.source, &progress)?;
     super::measure(opened, stacks, &options.how, false, &sink, &progress)
 }

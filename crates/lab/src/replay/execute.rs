@@ -220,3 +220,144 @@ pub fn play_alone<T: Target, const CHECK: bool>(
     player.play(&program.leftovers, &mut tally);
     tally
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        alloc::System,
+        cell::{Cell, UnsafeCell},
+    };
+
+    use super::super::{
+        program::Builder,
+        target::{Foreign, Ours},
+        touch::Policy,
+    };
+    use super::*;
+    use terrace_core::SystemAllocator;
+    use terrace_trace::{AllocKind, BlockId, Event, FreeKind, Op as Traced, ThreadId};
+
+    /// Several blocks, live at once, of every call and of lengths around a page; some are left.
+    fn program() -> Program {
+        let mut builder = Builder::default();
+        let mut push = |op| builder.push(Event { thread: ThreadId(0), op });
+        for round in 0..50u32 {
+            for block in 0..20u32 {
+                let len = u64::from((block * 977 + round * 131) % 9000);
+                let kind = if block % 3 == 0 { AllocKind::Zeroed } else { AllocKind::Plain };
+                push(Traced::Alloc { block: BlockId(block), len, align_log2: 4, kind });
+            }
+            for block in (0..20).step_by(2) {
+                push(Traced::Realloc {
+                    block: BlockId(block),
+                    len: u64::from((block * 577 + round) % 12_000),
+                    moved: true,
+                });
+            }
+            for block in (0..20).rev().filter(|block| round < 49 || block % 2 == 0) {
+                push(Traced::Free { block: BlockId(block), kind: FreeKind::Plain });
+            }
+        }
+        builder.finish()
+    }
+
+    fn checked(target: &impl Target, policy: Policy) -> Tally {
+        play_alone::<_, true>(target, &program(), Touch { policy, stride: 4096 }, |_| {})
+    }
+
+    #[test]
+    fn sound_targets_keep_all_contents() {
+        for policy in [Policy::Page, Policy::Fill, Policy::None] {
+            let (foreign, ours) = (checked(&Foreign(System), policy), checked(&Ours(SystemAllocator), policy));
+            assert_eq!([foreign.errors, foreign.corrupted, ours.errors, ours.corrupted], [0; 4], "{policy:?}");
+        }
+    }
+
+    /// Refuses every so many requests, and gives two neighbouring blocks the same bytes if asked.
+    struct Faulty {
+        calls: Cell<u64>,
+        refuse_every: u64,
+        overlap: bool,
+        shared: Box<[UnsafeCell<u8>]>,
+        live: Cell<i64>,
+    }
+
+    impl Faulty {
+        fn new(refuse_every: u64, overlap: bool) -> Self {
+            let shared = (0..32 << 10).map(|_| UnsafeCell::new(0)).collect();
+            Self { calls: Cell::new(0), refuse_every, overlap, shared, live: Cell::new(0) }
+        }
+
+        fn shared(&self) -> Option<NonNull<u8>> {
+            NonNull::new(self.shared.as_ptr().cast::<u8>().cast_mut())
+        }
+
+        fn refuses(&self) -> bool {
+            self.calls.set(self.calls.get() + 1);
+            self.calls.get().is_multiple_of(self.refuse_every)
+        }
+    }
+
+    // SAFETY: blocks are the system's, or begin in 32 KiB that outlive the test and are longer than its longest block.
+    unsafe impl Target for Faulty {
+        fn alloc(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Option<NonNull<u8>> {
+            if self.refuses() {
+                return None;
+            }
+            self.live.set(self.live.get() + 1);
+            if self.overlap { self.shared() } else { Foreign(System).alloc(len, alignment, zeroed) }
+        }
+
+        unsafe fn realloc(
+            &self,
+            memory: NonNull<[u8]>,
+            alignment: Alignment,
+            len: NonZeroUsize,
+        ) -> Option<NonNull<u8>> {
+            if self.refuses() {
+                return None;
+            }
+            if self.overlap {
+                return self.shared();
+            }
+            // SAFETY: the caller's promise; without overlap all blocks are the system's.
+            unsafe { Foreign(System).realloc(memory, alignment, len) }
+        }
+
+        unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+            self.live.set(self.live.get() - 1);
+            if !self.overlap {
+                // SAFETY: the caller's promise; without overlap all blocks are the system's.
+                unsafe { Foreign(System).free(memory, alignment) }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_that_share_bytes_are_found() {
+        for policy in [Policy::Page, Policy::Fill] {
+            assert!(checked(&Faulty::new(u64::MAX, true), policy).corrupted > 0, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_counted_and_everything_else_goes_on() {
+        for refuse_every in [1, 2, 3, 7] {
+            let faulty = Faulty::new(refuse_every, false);
+            let tally = checked(&faulty, Policy::Page);
+            assert_eq!(tally.errors, faulty.calls.get() / refuse_every);
+            assert_eq!((tally.corrupted, faulty.live.get()), (0, 0), "every block that was made is freed once");
+        }
+    }
+
+    #[test]
+    fn sampled_calls_are_timed_and_batches_end_at_the_peak() {
+        let mut program = program();
+        program.sample(3);
+        let mut ends = Vec::new();
+        let touch = Touch { policy: Policy::Page, stride: 4096 };
+        let tally = play_alone::<_, false>(&Foreign(System), &program, touch, |played| ends.push(played));
+        assert_eq!(tally.samples.len(), program.ops.iter().filter(|op| op.sampled).count());
+        assert!(ends.contains(&(program.peak_at + 1)) && ends.last() == Some(&(program.ops.len() as u64)));
+    }
+}

@@ -28,8 +28,8 @@ use terrace_sys::PageAllocator;
 
 use super::{target::Target, touch::TOUCH_MAX};
 
-/// Half of a common first-level-plus cache: warm after the first turn.
-const WINDOW: usize = 64 << 10;
+/// One page: warm in the nearest cache after the first turn, as the memory of a good allocator may be.
+const WINDOW: usize = 4 << 10;
 /// Blocks begin at multiples of this, as malloc's do.
 const STEP: usize = 16;
 /// No more than this is written in advance.

@@ -212,3 +212,74 @@ fn wait_for_turn(turn: &AtomicU32, own: u32) -> Duration {
     }
     start.elapsed()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{alloc::System, collections::BTreeSet};
+
+    use super::super::{
+        program::Builder,
+        target::{Foreign, Ours},
+        touch::Policy,
+    };
+    use super::*;
+    use proptest::prelude::*;
+    use terrace_sys::PageAllocator;
+    use terrace_trace::{AllocKind, BlockId, Event, FreeKind, Op as Traced, ThreadId};
+
+    const TOUCH: Touch = Touch { policy: Policy::Page, stride: 4096 };
+
+    /// Threads that free and resize one another's blocks; a thread of an odd number ends, once it has begun.
+    fn program(calls: &[(u32, u32, u16)]) -> Program {
+        let mut builder = Builder::default();
+        let (mut live, mut known) = (BTreeSet::new(), 0);
+        for &(thread, block, len) in calls {
+            let thread = thread.min(known);
+            known = known.max(thread + 1);
+            let (block, len) = (BlockId(block), u64::from(len));
+            let op = match (live.insert(block), len % 3) {
+                (true, _) => Traced::Alloc { block, len, align_log2: 4, kind: AllocKind::Zeroed },
+                (false, 0) => Traced::Realloc { block, len, moved: false },
+                (false, _) => {
+                    live.remove(&block);
+                    Traced::Free { block, kind: FreeKind::Plain }
+                }
+            };
+            builder.push(Event { thread: ThreadId(thread), op });
+        }
+        for thread in (1..known).step_by(2) {
+            builder.push(Event { thread: ThreadId(thread), op: Traced::ThreadEnd });
+        }
+        builder.finish()
+    }
+
+    fn calls() -> impl Strategy<Value = Vec<(u32, u32, u16)>> {
+        proptest::collection::vec((0u32..12, 0u32..40, 0u16..9000), 0..5 * order::EPOCH)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn blocks_that_cross_threads_keep_their_order_and_contents(calls in calls()) {
+            let program = program(&calls);
+            program.validate().unwrap();
+            let mut told = Vec::new();
+            let foreign = play_together::<_, true>(&Foreign(System), &program, TOUCH, |played| told.push(played));
+            prop_assert_eq!((foreign.errors, foreign.corrupted), (0, 0));
+            prop_assert_eq!(told.last(), Some(&(program.ops.len() as u64)));
+            prop_assert!(told.is_sorted());
+            let ours = play_together::<_, true>(&Ours(PageAllocator), &program, TOUCH, |_| {});
+            prop_assert_eq!((ours.errors, ours.corrupted), (0, 0));
+        }
+    }
+
+    #[test]
+    fn every_sampled_call_of_every_thread_is_timed() {
+        let calls: Vec<_> = (0..4000u32).map(|n| (n % 7, n % 97, (n * 31 % 5000) as u16)).collect();
+        let mut program = program(&calls);
+        program.sample(5);
+        let tally = play_together::<_, false>(&Foreign(System), &program, TOUCH, |_| {});
+        assert_eq!(tally.samples.len(), program.ops.iter().filter(|op| op.sampled).count());
+    }
+}

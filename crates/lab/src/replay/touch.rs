@@ -29,11 +29,11 @@ pub const TOUCH_MAX: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// One byte in each page, and the last.
+    /// One byte in each page, and the last byte.
     Page,
     /// Every byte.
     Fill,
-    /// None: the allocator's own work alone.
+    /// Nothing: the allocator's own work alone, and no check of contents.
     None,
 }
 

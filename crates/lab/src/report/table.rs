@@ -1,12 +1,16 @@
 //! Tables that fit 80 columns, for people; scripts take `--json`.
 #![forbid(unsafe_code)]
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::{Info, OwnCost, Report, Row, units};
 
 /// No line is longer.
 pub const WIDTH: u16 = 80;
+
+/// Below this many nanoseconds a mean, and a call timed alone, are not told from nothing.
+const MEAN_LEAST: f64 = 1.0;
+const ALONE_LEAST: f64 = 10.0;
 
 /// The report as text: the sentence, the table, what stands behind the figures.
 pub fn report(report: &Report, colours: bool) -> String {
@@ -40,10 +44,14 @@ fn stacks(rows: &[Row]) -> Table {
     for row in rows {
         let mut cells = vec![Cell::new(format!("{}{}", row.stack, marks(row)))];
         let ns = row.ns_per_op;
-        let time = |nanos: Option<f64>| nanos.map_or("–".into(), |nanos| compact(&units::nanos(nanos)));
-        let times =
-            [ns.map(|ns| ns.mean), ns.map(|ns| ns.p50), ns.map(|ns| ns.p99), ns.map(|ns| ns.p999), ns.map(|ns| ns.max)];
-        cells.extend(times.map(|nanos| number(time(nanos))));
+        let time = |nanos: Option<f64>, least: f64| match nanos {
+            Some(nanos) if nanos < least => format!("<{least}"),
+            Some(nanos) => compact(&units::nanos(nanos)),
+            None => "–".into(),
+        };
+        cells.push(number(time(ns.map(|ns| ns.mean), MEAN_LEAST)));
+        let alone = [ns.map(|ns| ns.p50), ns.map(|ns| ns.p99), ns.map(|ns| ns.p999), ns.map(|ns| ns.max)];
+        cells.extend(alone.map(|nanos| number(time(nanos, ALONE_LEAST))));
         let held = row.failure.is_none();
         let bytes = |bytes: u64| if held { compact(&units::bytes(bytes)) } else { "–".into() };
         cells.push(number(bytes(row.peak_resident_bytes)));
@@ -53,9 +61,13 @@ fn stacks(rows: &[Row]) -> Table {
         cells.push(number(errors));
         table.add_row(cells);
     }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_padding((1, 0));
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
     // The name takes what the figures leave; a long one goes on in the next line.
     if let Some(column) = table.column_mut(0) {
-        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(20)));
+        column.set_padding((0, 0));
     }
     table
 }

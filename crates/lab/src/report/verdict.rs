@@ -87,7 +87,12 @@ fn compare(best: &Row, rest: &[&Row]) -> String {
     let slower = nanos(best) > nanos(peer) && !alike(best, peer);
     let fatter = memory(best) > memory(peer) * SAME;
     let joint = if slower != fatter { "but" } else { "and" };
-    format!("{} is best on this trace: {time} {peer_name} {joint} {keeps}{price}", best.stack)
+    let alone = match (best.one_thread, peer.one_thread) {
+        (true, false) => format!("; {} ran on one thread only, without contention", best.stack),
+        (false, true) => format!("; {} ran on one thread only, without contention", peer.stack),
+        _ => String::new(),
+    };
+    format!("{} is best on this trace: {time} {peer_name} {joint} {keeps}{price}{alone}", best.stack)
 }
 
 fn time_against(best: &Row, peer: &Row) -> String {
