@@ -7,13 +7,10 @@
 #![forbid(unsafe_code)]
 
 use crate::format::{
-    ALIGNMENT, BULK_FREE, FAILED, FREE_NULL, FREE_UNKNOWN, MARK, MAX_RAW, OP, REALLOC_IN_PLACE, REALLOC_MOVED,
+    ALIGNMENT, BULK_FREE, FAILED, FREE_NULL, FREE_UNKNOWN, MARK, MAX_EVENTS, OP, REALLOC_IN_PLACE, REALLOC_MOVED,
     REALLOC_UNKNOWN, SAME_BLOCK, THREAD, THREAD_END, THREAD_START,
 };
 use crate::{AllocKind, BlockId, Event, FreeKind, Nothing, Op, ThreadId, varint};
-
-/// The most bytes of one event: its word, the thread, the block, the length and the alignment.
-pub(crate) const MAX_EVENT: usize = 1 + 5 + 5 + varint::MAX_LEN + 1;
 
 const ALLOCS: [AllocKind; 4] = [AllocKind::Plain, AllocKind::Zeroed, AllocKind::Aligned, AllocKind::FromRealloc];
 const FREES: [FreeKind; 4] = [FreeKind::Plain, FreeKind::FromRealloc, FreeKind::Bulk, FreeKind::Overlap];
@@ -48,9 +45,9 @@ impl Encoder {
         self.events
     }
 
-    /// Whether another event fits into a frame for certain.
+    /// Whether another event fits into the frame.
     pub(crate) fn has_room(&self) -> bool {
-        self.raw.len() + MAX_EVENT <= MAX_RAW && self.events < crate::format::MAX_EVENTS
+        self.events < MAX_EVENTS
     }
 
     /// Begins the next frame.

@@ -4,7 +4,7 @@
 //! +--------+---------+---------+-----+---------+---------+
 //! | header | frame 1 | frame 2 |  …  | frame n |  index  |
 //! +--------+---------+---------+-----+---------+---------+
-//!            each zstd, up to 65,536 events      only when the writer was finished
+//!            each zstd, up to 16,384 events      only when the writer was finished
 //! ```
 //!
 //! Fixed-width numbers are little-endian. A *varint* holds seven bits a byte, the low ones first, the
@@ -85,6 +85,8 @@
 //! Zero bytes to the end of the file count as cut off too (a file made longer but never written).
 #![forbid(unsafe_code)]
 
+use crate::varint;
+
 /// The first bytes of a trace. The last four show where a transfer altered line ends.
 pub const MAGIC: [u8; 8] = *b"TRCE\r\n\x1a\n";
 /// The version that this crate writes, and the highest that it reads.
@@ -97,12 +99,14 @@ pub const FRAME: [u8; 4] = *b"FRAM";
 pub const INDEX: [u8; 4] = *b"INDX";
 /// Ends a whole trace.
 pub const END: [u8; 8] = *b"TRCE-END";
-/// The most events of a frame.
-pub const MAX_EVENTS: u32 = 1 << 16;
+/// The most events of a frame: few enough that its decoded events stay in a cache, and that a crash loses little.
+pub const MAX_EVENTS: u32 = 1 << 14;
+/// The most bytes of an event: its first byte, the thread, the block, the length and the alignment.
+pub const MAX_EVENT: usize = 1 + 5 + 5 + varint::MAX_LEN + 1;
 /// The most bytes of a frame's body once unpacked.
-pub const MAX_RAW: usize = 1 << 20;
+pub const MAX_RAW: usize = MAX_EVENT * MAX_EVENTS as usize;
 /// The most bytes of a frame's body: what does not compress grows a little.
-pub const MAX_BODY: usize = MAX_RAW + (MAX_RAW >> 7);
+pub const MAX_BODY: usize = MAX_RAW + (MAX_RAW >> 7) + 64;
 
 /// The bits that say what happened.
 pub const OP: u8 = 0x1f;

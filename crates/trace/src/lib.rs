@@ -5,7 +5,7 @@
 //!   text traces of other tools  ─▶ import ──┘
 //! ```
 //!
-//! - [`Op`] says what can happen in a trace, [`format`] how it is written: frames of up to 65,536 events, each
+//! - [`Op`] says what can happen in a trace, [`mod@format`] how it is written: frames of up to 16,384 events, each
 //!   compressed and summed up on its own, and an index. About three bytes an event.
 //! - [`Writer`] takes events, [`Reader`] gives them back, checked: a trace that was cut off is readable up to its
 //!   last whole frame, and no file makes the reader panic or take memory beyond the file's own measure.

@@ -8,8 +8,8 @@
 //!   [`crate::format`] and the file's own size, bodies against their CRC, events against those before them.
 //! - **I2** `frames` follow each other in the file and in the count of events.
 //!
-//! Costs: memory for one frame (at most 4 MiB), 32 bytes for each frame of the file, one bit for each block name and
-//! four bytes for each thread; about 15 ns an event.
+//! Costs: memory for one frame (about 1 MiB), 32 bytes for each frame of the file, one bit for each block name and
+//! four bytes for each thread; some 20 ns an event.
 #![forbid(unsafe_code)]
 
 use std::path::Path;

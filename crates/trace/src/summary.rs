@@ -13,7 +13,7 @@ const ENDED: u32 = u32::MAX;
 
 /// What a trace's events add up to. Bytes are those that the program asked for.
 ///
-/// Calls are counted by the words of the C library, whatever came of them: a refused `calloc` is a `calloc`.
+/// Sums beyond 64 bits read `u64::MAX`. Calls are counted by the words of the C library, whatever came of them: a refused `calloc` is a `calloc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events, less those of kind [`FreeKind::Overlap`], which no call made.

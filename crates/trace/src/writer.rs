@@ -3,7 +3,7 @@
 //! - **I1** Everything before `offset` was written; it is a header and whole frames.
 //! - **I2** After a failed write nothing is written any more: what stands behind `offset` is unknown.
 //!
-//! Costs: 32 bytes of memory for each frame written (for the index), about 2 MiB besides. A writer that is
+//! Costs: 32 bytes of memory for each frame written (for the index), under 2 MiB besides. A writer that is
 //! dropped or killed before [`finish`](Writer::finish) leaves a trace that is readable up to its last
 //! whole frame; frames are handed over with one `write_all` each.
 #![forbid(unsafe_code)]

@@ -1,4 +1,5 @@
 //! Random valid events, for the tests.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use terrace_trace::{AllocKind, BlockId, BlockNames, Event, FreeKind, Nothing, Op, ThreadId};
 
