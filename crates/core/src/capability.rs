@@ -129,7 +129,7 @@ pub unsafe trait PageSize: Allocator {
 /// # Safety
 ///
 /// After `true` every byte of the pages reads as zero; `alloc_zeroed` of layers above rests on it.
-/// After `false` nothing has changed.
+/// After `false` each page is as it was or empty: a system may stop midway, at a locked page say.
 pub unsafe trait Decommit: PageSize {
     /// Empties `pages`; they stay allocated and may be read and written at once.
     ///
@@ -155,7 +155,7 @@ pub enum Access {
 /// # Safety
 ///
 /// After `true` the pages have exactly the access asked, their contents unchanged; guard pages rest
-/// on it. After `false` nothing has changed.
+/// on it. After `false` each page has its old access or the one asked: a system may stop midway, out of maps say.
 pub unsafe trait Protect: PageSize {
     /// Sets the access of `pages`.
     ///

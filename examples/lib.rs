@@ -1,0 +1,1 @@
+//! Nothing: the stories are the examples of this package, one file each.
