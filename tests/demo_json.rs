@@ -93,7 +93,7 @@ fn each_missing_part_is_named() {
     for (pointer, spoiled) in [
         ("/trace/leaked_blocks", json!(null)),
         ("/trace/events", json!(9_999)),
-        ("/stacks/1/stack", json!("")),
+        ("/stacks/0/stack", json!("")),
         ("/stacks/0/errors", json!("none")),
         ("/stacks/0/ns_per_op/p999", json!(-1)),
         ("/stacks/0/backing_allocs", json!(null)),
