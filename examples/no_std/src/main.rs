@@ -52,6 +52,7 @@ fn story(out: &mut impl Write) -> Result<(), AllocError> {
 struct Stdout;
 
 // SAFETY: the C library's function, with the signature that POSIX gives it.
+// SAFETY: the signature is the one of POSIX.
 unsafe extern "C" {
     fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
 }
