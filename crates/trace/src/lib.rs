@@ -10,6 +10,7 @@
 //! - [`Writer`] takes events, [`Reader`] gives them back, checked: a trace that was cut off is readable up to its
 //!   last whole frame, and no file makes the reader panic or take memory beyond the file's own measure.
 //! - [`Summary`] adds events up, [`import`](import()) reads the text formats of other tools.
+//! - `TraceSink` (feature `log`, on by default) writes what a `LogAllocator` hears.
 
 mod check;
 mod codec;
@@ -18,6 +19,8 @@ mod event;
 pub mod format;
 mod header;
 mod import;
+#[cfg(feature = "log")]
+mod log;
 mod map;
 mod names;
 mod reader;
@@ -29,6 +32,8 @@ pub use error::{Fault, TraceError};
 pub use event::{AllocKind, BlockId, Event, FreeKind, Nothing, Op, ThreadId};
 pub use header::{Header, Machine, Source};
 pub use import::{Format, ImportReport, Progress, detect, import, import_from};
+#[cfg(feature = "log")]
+pub use log::TraceSink;
 pub use names::BlockNames;
 pub use reader::{Events, Reader, Stream};
 pub use summary::{Sizes, Summary};

@@ -28,7 +28,7 @@ use lines::Lines;
 /// How many times its packed size an archive's text may have. Traces pack 10 to 30 times.
 pub const MAX_RATIO: u64 = 200;
 /// What an archive may always unpack to.
-const MIN_ROOM: u64 = 16 << 20;
+const MIN_ROOM: u64 = 1 << 20;
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
