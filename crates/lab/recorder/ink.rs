@@ -23,14 +23,12 @@ use super::spool::{CHUNK_MAGIC, HEADER_WORDS, control};
 const PROCESS_BYTES: usize = 4096;
 const LEFT_OVER: usize = (PROCESS_BYTES - 16) / size_of::<Chunk>();
 
-/// A chunk's length in words for a thread that filled `filled` chunks before: short-lived threads
-/// must not reserve a mebibyte each, busy ones must not ask for a chunk all the time.
+/// A chunk's length in words for a thread that filled `filled` chunks before: from 64 KiB, for
+/// short-lived threads must not reserve much, to 8 MiB, for the kernel makes and fills one large file
+/// in half the time of eight small ones.
 pub const fn chunk_words(filled: u32) -> usize {
-    match filled {
-        0 => 64 * 1024 / 8,
-        1 => 256 * 1024 / 8,
-        _ => 1024 * 1024 / 8,
-    }
+    let doublings = if filled < 4 { 2 * filled } else { 7 };
+    (64 * 1024 / 8) << doublings
 }
 
 /// The chunk of a thread that allocates after it was seen to end: it will hardly write twice.

@@ -407,7 +407,8 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "terrace"]).arg(folder.path()).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "terrace"]).arg(folder.path()).output();
         mount.is_ok_and(|mount| mount.status.success()).then(|| Self(folder))
     }
 }

@@ -34,12 +34,12 @@ struct Table {
 
 /// A map from addresses to blocks.
 pub struct Addresses {
-    pages: HashMap<u64, u32, BuildHasherDefault<PageHasher>>,
+    pages: NumberMap<u64, u32>,
     recent: (u64, u32),
     tables: Vec<Table>,
     spare: Vec<u32>,
     /// Blocks whose address is no multiple of 16, which some allocators give out for very small ones.
-    odd: HashMap<u64, BlockId>,
+    odd: NumberMap<u64, BlockId>,
 }
 
 impl Default for Addresses {
@@ -49,7 +49,7 @@ impl Default for Addresses {
             recent: (NOWHERE, 0),
             tables: Vec::new(),
             spare: Vec::new(),
-            odd: HashMap::new(),
+            odd: HashMap::default(),
         }
     }
 }
@@ -140,11 +140,14 @@ fn entry(address: u64) -> usize {
     (address >> GRAIN_BITS) as usize % ENTRIES
 }
 
-/// A multiplication spreads pages well enough, and they are nobody's to choose.
-#[derive(Default)]
-pub struct PageHasher(u64);
+/// A map by numbers. A multiplication spreads them well enough, and they are nobody's to choose.
+pub type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
-impl Hasher for PageHasher {
+/// See [`NumberMap`].
+#[derive(Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -155,9 +158,13 @@ impl Hasher for PageHasher {
         }
     }
 
-    fn write_u64(&mut self, page: u64) {
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
         // The map takes its place from the low bits and its tag from the high ones.
-        self.0 = page.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
 

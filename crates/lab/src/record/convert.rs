@@ -16,11 +16,9 @@
 //!   the realloc begins and waits in `moving`: from there on another thread may get that address.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
 use terrace_trace::{AllocKind, BlockId, BlockNames, Event, FreeKind, Nothing, Op, ThreadId};
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, NumberMap};
 use super::spool::Record;
 
 /// The alignment of a block that no alignment was asked for: 16 bytes, glibc's on 64-bit machines.
@@ -46,7 +44,7 @@ pub struct Counts {
 /// Takes records in the order of their stamps, gives events to `sink`.
 pub struct Converter<S> {
     sink: S,
-    images: HashMap<u32, Image>,
+    images: NumberMap<u32, Image>,
     names: BlockNames,
     counts: Counts,
 }
@@ -54,7 +52,7 @@ pub struct Converter<S> {
 impl<E, S: FnMut(Event) -> Result<(), E>> Converter<S> {
     /// Nothing was seen yet.
     pub fn new(sink: S) -> Self {
-        Self { sink, images: HashMap::new(), names: BlockNames::default(), counts: Counts::default() }
+        Self { sink, images: NumberMap::default(), names: BlockNames::default(), counts: Counts::default() }
     }
 
     /// What was converted so far.
@@ -127,7 +125,7 @@ struct Thread {
 #[derive(Default)]
 struct Image {
     blocks: Addresses,
-    threads: HashMap<u32, Thread>,
+    threads: NumberMap<u32, Thread>,
     first: Option<u32>,
 }
 

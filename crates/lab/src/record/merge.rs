@@ -13,8 +13,7 @@
 //! in a heap whenever the next record is another chunk's.
 //!
 //! - **G1** `pending` is sorted, the chunk with the least first stamp last.
-//! - **G2** Every stream in `open` has a next record; `current`'s next record, while its stamp is
-//!   below `horizon`, is the least of all.
+//! - **G2** `current`'s next record is the least of all while its stamp is below `horizon`; `horizon` is at most `until`.
 #![forbid(unsafe_code)]
 
 use std::cmp::{Ordering, Reverse};
@@ -23,7 +22,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::spool::{self, CHUNK_MAGIC, CHUNK_PREFIX, Found, HEADER_WORDS, Record};
+use super::spool::{self, CHUNK_MAGIC, CHUNK_PREFIX, Found, HEADER_WORDS, RECORD_WORDS, Record};
 
 const WINDOW_BYTES: usize = 64 * 1024;
 
@@ -103,6 +102,7 @@ impl Merge {
     }
 
     /// The next step. `None`: all was read.
+    #[inline]
     pub fn step(&mut self) -> io::Result<Option<Step>> {
         loop {
             let Some(stream) = &mut self.current else {
@@ -111,18 +111,17 @@ impl Merge {
                 }
                 continue;
             };
-            if stream.next.is_some() && stream.stamp >= self.horizon {
-                self.open.extend(self.current.take().map(Reverse));
-                continue;
-            }
-            match stream.take(self.until)? {
-                Some(Record::Thread { number }) => {
-                    stream.thread = number as u32;
-                    let (image, thread) = (stream.image, stream.thread);
-                    return Ok(Some(Step::Record { image, thread, record: Record::Thread { number } }));
+            match stream.peek()? {
+                Some(stamp) if stamp < self.horizon => {
+                    if let Some(record) = stream.take() {
+                        return Ok(Some(Step::Record { image: stream.image, thread: stream.thread, record }));
+                    }
                 }
-                Some(record) => return Ok(Some(Step::Record { image: stream.image, thread: stream.thread, record })),
-                None => {
+                Some(stamp) if stamp < self.until => {
+                    stream.stamp = stamp;
+                    self.open.extend(self.current.take().map(Reverse));
+                }
+                _ => {
                     let image = stream.image;
                     self.current = None;
                     if self.chunk_ends(image) {
@@ -146,13 +145,13 @@ impl Merge {
         let least_open = self.open.peek().map_or(u64::MAX, |Reverse(stream)| stream.stamp);
         if self.pending.last().is_some_and(|chunk| chunk.first < least_open) {
             let Some(Pending { image, path, .. }) = self.pending.pop() else { return Ok(false) };
-            self.current = Some(Stream::open(path, image)?);
+            self.current = Some(Stream::new(path, image));
         } else {
             self.current = self.open.pop().map(|Reverse(stream)| stream);
         }
         let least_open = self.open.peek().map_or(u64::MAX, |Reverse(stream)| stream.stamp);
         let least_pending = self.pending.last().map_or(u64::MAX, |chunk| chunk.first);
-        self.horizon = least_open.min(least_pending);
+        self.horizon = least_open.min(least_pending).min(self.until);
         Ok(self.current.is_some())
     }
 }
@@ -171,47 +170,46 @@ struct Stream {
     window: Vec<u64>,
     at: usize,
     read_bytes: u64,
+    /// While it waits in the heap: its next record's.
     stamp: u64,
-    next: Option<Record>,
 }
 
 impl Stream {
-    fn open(path: PathBuf, image: u32) -> io::Result<Self> {
+    fn new(path: PathBuf, image: u32) -> Self {
         let read_bytes = HEADER_WORDS as u64 * 8;
-        let mut stream = Self { path, image, thread: 0, window: Vec::new(), at: 0, read_bytes, stamp: 0, next: None };
-        stream.advance()?;
-        Ok(stream)
+        Self { path, image, thread: 0, window: Vec::new(), at: 0, read_bytes, stamp: 0 }
     }
 
-    /// Takes the next record, if its stamp is below `until`, and reads the one after it.
-    fn take(&mut self, until: u64) -> io::Result<Option<Record>> {
-        match self.next.take() {
-            Some(record) if self.stamp < until => {
-                self.advance()?;
-                Ok(Some(record))
-            }
-            _ => Ok(None),
+    /// The next record's stamp. `None`: there is no more.
+    #[inline]
+    fn peek(&mut self) -> io::Result<Option<u64>> {
+        if self.window.len() - self.at < RECORD_WORDS {
+            self.refill()?;
         }
+        Ok(self.window.get(self.at).filter(|head| **head != 0).map(|head| head >> 8))
     }
 
-    fn advance(&mut self) -> io::Result<()> {
-        loop {
-            match spool::read(&self.window[self.at..]) {
-                Found::Record { stamp, record, words } => {
-                    self.stamp = stamp;
-                    self.next = Some(record);
-                    self.at += words;
-                    return Ok(());
-                }
-                Found::Short if self.refill()? => {}
-                // A chunk that ends in damage ends there: what stands before is whole (S2).
-                Found::Short | Found::End | Found::Damaged => return Ok(()),
-            }
+    /// The record that was peeked at. `None`: it is none, and so the chunk's end. What stands before is whole (S2).
+    #[inline]
+    fn take(&mut self) -> Option<Record> {
+        let Found::Record { record, words, .. } = spool::read(&self.window[self.at..]) else {
+            self.window.truncate(self.at);
+            self.read_bytes = u64::MAX;
+            return None;
+        };
+        self.at += words;
+        if let Record::Thread { number } = record {
+            self.thread = number as u32;
         }
+        Some(record)
     }
 
-    /// Moves the window on. `false`: the file has no more.
-    fn refill(&mut self) -> io::Result<bool> {
+    /// Moves the window on, if the file has more.
+    #[cold]
+    fn refill(&mut self) -> io::Result<()> {
+        if self.read_bytes == u64::MAX {
+            return Ok(());
+        }
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.read_bytes))?;
         let mut bytes = Vec::with_capacity(WINDOW_BYTES);
@@ -219,8 +217,9 @@ impl Stream {
         self.window.drain(..self.at);
         self.at = 0;
         self.window.extend((0..bytes.len() / 8).map(|index| word_at(&bytes, index)));
-        self.read_bytes += bytes.len() as u64;
-        Ok(!bytes.is_empty())
+        // A short read is the file's end; it is not asked again.
+        self.read_bytes = if bytes.len() < WINDOW_BYTES { u64::MAX } else { self.read_bytes + bytes.len() as u64 };
+        Ok(())
     }
 }
 

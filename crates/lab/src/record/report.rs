@@ -108,11 +108,11 @@ impl Display for RecordReport {
         }
         writeln!(f, " after {:.2?}; writing the trace took {:.2?}", self.wall, self.convert)?;
         self.overhead.write(f, calls, self.wall)?;
-        if unknown + overlaps > 0 {
-            writeln!(
-                f,
-                "{unknown} blocks were freed or moved that their process never got, {overlaps} given out twice"
-            )?;
+        if unknown > 0 {
+            writeln!(f, "{unknown} calls freed or moved a block that the process inherited, or never got from malloc")?;
+        }
+        if overlaps > 0 {
+            writeln!(f, "{overlaps} blocks were given out while still in use: freed in a way that is not seen")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }

@@ -18,8 +18,8 @@ pub const END: u64 = 777_002;
 pub const COUNTED: u64 = 5_003;
 /// How many of them each of the programs makes, or each of its threads.
 pub const MANY: usize = 5_000;
-/// How many one makes to fill a small disk: 12 MB of records.
-pub const TOO_MANY: usize = 300_000;
+/// How many one makes to fill a small disk: 24 MB of records.
+pub const TOO_MANY: usize = 600_000;
 pub const THREADS: usize = 16;
 
 /// Becomes the program that the variable names, and ends as it ends.
