@@ -213,7 +213,7 @@ pub struct How {
     /// Replay on the trace's threads, or on one
     #[arg(long, value_enum, default_value = "keep")]
     pub threads: Threads,
-    /// Rounds of timing [default: 7, fewer where they take long]
+    /// Rounds of timing [default: 7, more of a short trace, fewer of a long one]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
 }

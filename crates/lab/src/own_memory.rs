@@ -19,8 +19,8 @@ use std::{
 use terrace_core::{Alignment, Allocator};
 use terrace_sys::PageAllocator;
 
-/// Below glibc's threshold of 128 KiB for a mapping of its own.
-const LARGE: usize = 64 << 10;
+/// What is smaller leaves no hole worth speaking of.
+const LARGE: usize = 4 << 10;
 
 /// The lab's `#[global_allocator]`.
 pub struct OwnMemory;

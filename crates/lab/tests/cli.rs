@@ -154,8 +154,8 @@ fn a_reader_that_has_enough_is_no_error() {
 fn the_labs_own_word_takes_no_nonsense() {
     let lab = Lab::new();
     assert_refused(&lab, &["replay-child", "{}"], 1, &["lab replay"]);
-    fs::write(lab.path("p"), "no program").unwrap();
-    let job = r#"{"program":"p","subject":"null","touch":"page","threads":false,"weigh":false,"seed":1}"#;
+    // Nothing on stdin, where a program should stand.
+    let job = r#"{"subject":"null","touch":"page","threads":false,"weigh":false,"seed":1}"#;
     assert_refused(&lab, &["replay-child", job], 1, &["run the command again"]);
 }
 

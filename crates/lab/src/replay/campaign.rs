@@ -12,8 +12,8 @@
 use std::{
     env,
     fs::File,
-    io::BufWriter,
-    path::{Path, PathBuf},
+    io::{self, BufWriter, Seek},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -47,9 +47,12 @@ pub struct Options {
     pub rounds: Option<usize>,
 }
 
+/// By default so many rounds, or more until so many calls were timed, as a short trace needs;
 const ROUNDS: usize = 7;
-/// Without a number of rounds, none begins after so long.
-const TIME_MAX: Duration = Duration::from_secs(15);
+const ROUNDS_MAX: usize = 51;
+const CALLS: usize = 400_000;
+/// but none begins after so long.
+const TIME_MAX: Duration = Duration::from_secs(12);
 
 /// The way a stack is replayed, and so the null replay that it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +88,8 @@ pub struct Campaign {
 /// # Errors
 /// Where a file or a process cannot be made, or the null replay fails; a stack's failure is in its outcome.
 pub fn run(program: &Program, options: &Options, progress: &Progress) -> anyhow::Result<Campaign> {
-    let folder = tempfile::tempdir().context("no temporary folder can be made; set TMPDIR to a place with room")?;
-    let path = folder.path().join("program");
-    save(program, &path).context("the replay program cannot be written; set TMPDIR to a place with room")?;
-    let caller = Caller { exe: env::current_exe().context("the lab cannot find its own binary")?, path, options };
+    let image = save(program).context("the replay program cannot be written; set TMPDIR to a place with room")?;
+    let caller = Caller { exe: own_binary()?, image, options };
 
     let threaded = options.threads == Threads::Keep && program.lives.len() > 1;
     let way_of = |stack: &Stack| Way { threads: threaded && stack.is_shared(), dynamic: dispatch::is_dynamic(stack) };
@@ -115,7 +116,7 @@ pub fn run(program: &Program, options: &Options, progress: &Progress) -> anyhow:
         progress.step(&stack.to_string());
     }
 
-    let rounds = options.rounds.unwrap_or(ROUNDS);
+    let rounds = options.rounds.unwrap_or((CALLS / program.ops.len().max(1)).clamp(ROUNDS, ROUNDS_MAX));
     progress.begin("timing", steps * rounds as u64);
     let start = Instant::now();
     for round in 0..rounds {
@@ -132,16 +133,22 @@ fn null(way: Way) -> Subject {
     if way.dynamic { Subject::DynNull } else { Subject::Null }
 }
 
-fn save(program: &Program, path: &Path) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+/// The program in a file without a name, of which nothing is left however the lab ends.
+fn save(program: &Program) -> io::Result<File> {
+    let mut out = BufWriter::new(tempfile::tempfile()?);
     image::write(program, &mut out)?;
-    out.into_inner().map_err(|error| error.into_error())?;
-    Ok(())
+    out.into_inner().map_err(|error| error.into_error())
+}
+
+/// This very binary, also where a build has put another in its place meanwhile.
+fn own_binary() -> anyhow::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { env::current_exe().context("the lab cannot find its own binary") }
 }
 
 struct Caller<'a> {
     exe: PathBuf,
-    path: PathBuf,
+    image: File,
     options: &'a Options,
 }
 
@@ -166,10 +173,14 @@ impl Caller<'_> {
 
     /// Starts a child, waits for it, reads its answer; an error says in words what became of it.
     fn call<A: DeserializeOwned>(&self, subject: Subject, threads: bool, weigh: bool, seed: u64) -> Result<A, String> {
-        let job = Job { program: self.path.clone(), subject, touch: self.options.touch, threads, weigh, seed };
+        let job = Job { subject, touch: self.options.touch, threads, weigh, seed };
         let job = serde_json::to_string(&job).map_err(|error| error.to_string())?;
+        // The place in the file is shared with the children before, which have ended.
+        let mut image = &self.image;
+        let image = image.rewind().and_then(|()| image.try_clone());
+        let image = image.map_err(|error| format!("its program cannot be read: {error}"))?;
         let mut command = Command::new(&self.exe);
-        command.args([super::CHILD_WORD, &job]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args([super::CHILD_WORD, &job]).stdin(image).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = command.output().map_err(|error| format!("its process cannot be started: {error}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

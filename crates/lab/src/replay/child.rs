@@ -1,21 +1,21 @@
 //! One replay of one stack, in a process that does nothing else: the lab starts itself anew for it.
 //!
 //! ```text
-//! parent ── job, JSON as argument ──▶ child: read the program · make the stack · play · answer
-//!        ◀── answer, JSON on a pipe ──
+//! parent ── job, JSON as argument · program, on stdin ──▶ child: make the stack · play · answer
+//!        ◀───────────── answer, JSON on stdout ─────────
 //! ```
 //!
 //! A *timed* job looks at the clock and at nothing else. A *weighed* job counts what the ground is asked
 //! for, looks at the resident memory, and checks that blocks keep what was written into them.
 
-use std::{fs::File, path::PathBuf, process, time::Instant};
+use std::{io::stdin, process, time::Instant};
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    dispatch::{self, CountedVisitor, Ground, Visitor},
+    dispatch::{self, Ground, Visitor},
     execute::{self, Tally},
     image,
     memory::{self, Residence},
@@ -31,7 +31,6 @@ use crate::stack::Stack;
 /// What a child is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
-    pub program: PathBuf,
     pub subject: Subject,
     pub touch: Policy,
     /// On the trace's own threads.
@@ -52,15 +51,12 @@ pub enum Subject {
 }
 
 /// What a timed child answers.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timed {
     /// Nanoseconds a call, the replayer's own included.
     pub mean: f64,
-    /// Of calls timed alone, the clock's own cost included.
-    pub p50: u64,
-    pub p99: u64,
-    pub p999: u64,
-    pub max: u64,
+    /// Nanoseconds of calls timed alone, the clock's own included, to three digits; and how many took them.
+    pub alone: Vec<(u64, u64)>,
     /// What one pair of looks at the clock costs.
     pub clock: f64,
     pub errors: u64,
@@ -87,9 +83,10 @@ pub struct GroundCounts {
     pub left_bytes: u64,
 }
 
-/// Fewer calls than this are replayed several times, for a time that can be told from noise.
-const CALLS_MIN: usize = 100_000;
-const PASSES_MAX: usize = 64;
+/// Times of single calls; longer ones than 2^40 ns count as that.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(1 << 40, 3).expect("the bounds are constant and right")
+}
 
 /// Does the job and prints the answer.
 ///
@@ -97,8 +94,7 @@ const PASSES_MAX: usize = 64;
 /// Where the program cannot be read or the stack cannot be made.
 pub fn run(job: &str) -> anyhow::Result<()> {
     let job: Job = serde_json::from_str(job).context("this subcommand is for the lab's own use; try `lab replay`")?;
-    let mut file = File::open(&job.program).context("the replay program cannot be opened; run the command again")?;
-    let mut program = image::read(&mut file)?;
+    let mut program = image::read(&mut stdin().lock())?;
     ensure!(!program.ops.is_empty(), "the trace holds no call to replay");
     program.sample(job.seed);
     let task = Task {
@@ -114,7 +110,7 @@ pub fn run(job: &str) -> anyhow::Result<()> {
             let stack = Stack::parse(text)?;
             ensure!(dispatch::can_hold(&stack), "{stack} needs more memory than this machine has; make it smaller");
             match weigh {
-                false => serde_json::to_string(&dispatch::visit(&stack, Timing(task))),
+                false => serde_json::to_string(&dispatch::visit(&stack, Timing(task))?),
                 true => serde_json::to_string(&dispatch::visit_counted(&stack, Weighing(task))?),
             }
         }
@@ -153,42 +149,35 @@ impl Task<'_> {
         }
     }
 
-    fn time(&self, mut pass: impl FnMut() -> Tally) -> Timed {
-        let passes = (CALLS_MIN / self.program.ops.len()).clamp(1, PASSES_MAX);
-        let mut total = Tally::default();
-        for _ in 0..passes {
-            total.add(pass());
+    fn time(&self, play: impl FnOnce() -> Tally) -> anyhow::Result<Timed> {
+        // A rehearsal over nothing, so that a short trace does not time the first look at its own calls.
+        self.play_local::<_, false>(&self.null(false)?, |_| {});
+        let tally = play();
+        let mut alone = histogram();
+        for nanos in &tally.samples {
+            alone.saturating_record(*nanos);
         }
-        // Three digits up to 2^40 ns; longer calls count as that.
-        let mut times = Histogram::<u64>::new_with_max(1 << 40, 3).expect("the bounds are constant and right");
-        for nanos in &total.samples {
-            times.saturating_record(*nanos);
-        }
-        let calls = (self.program.ops.len() * passes) as f64;
-        Timed {
-            mean: total.nanos as f64 / calls,
-            p50: times.value_at_quantile(0.5),
-            p99: times.value_at_quantile(0.99),
-            p999: times.value_at_quantile(0.999),
-            max: total.samples.iter().copied().max().unwrap_or(0),
+        Ok(Timed {
+            mean: tally.nanos as f64 / self.program.ops.len() as f64,
+            alone: alone.iter_recorded().map(|bar| (bar.value_iterated_to(), bar.count_at_value())).collect(),
             clock: clock_cost(),
-            errors: total.errors / passes as u64,
-        }
+            errors: tally.errors,
+        })
     }
 
-    fn null(&self) -> anyhow::Result<Null> {
+    fn null(&self, threads: bool) -> anyhow::Result<Null> {
         let longest = self.program.longest_by_thread();
         let longest_of_all = longest.iter().copied().max().unwrap_or(0);
-        Null::new(&if self.threads { longest } else { vec![longest_of_all] })
+        Null::new(&if threads { longest } else { vec![longest_of_all] })
     }
 
     fn time_null<T: Target + Sync>(&self, wrap: impl Fn(Null) -> T) -> anyhow::Result<Timed> {
-        let target = wrap(self.null()?);
-        Ok(self.time(|| self.play_shared::<T, false>(&target, |_| {})))
+        let target = wrap(self.null(self.threads)?);
+        self.time(|| self.play_shared::<T, false>(&target, |_| {}))
     }
 
     fn weigh_null(&self) -> anyhow::Result<Weighed> {
-        let target = self.null()?;
+        let target = self.null(self.threads)?;
         self.weigh(None, |between| self.play_shared::<_, false>(&target, between))
     }
 
@@ -207,7 +196,7 @@ impl Task<'_> {
             };
             peak_resident = above.max(peak_resident);
         });
-        let ground = ground.map(|ground| ground.counts());
+        let ground = ground.map(|ground| ground.stats());
         Ok(Weighed {
             peak_resident,
             left_resident: residence.exact().saturating_sub(exact_before),
@@ -225,20 +214,20 @@ impl Task<'_> {
 struct Timing<'a>(Task<'a>);
 
 impl Visitor for Timing<'_> {
-    type Output = Timed;
+    type Output = anyhow::Result<Timed>;
 
-    fn shared<T: Target + Sync>(self, make: impl Fn() -> T) -> Timed {
-        self.0.time(|| self.0.play_shared::<T, false>(&make(), |_| {}))
+    fn shared<T: Target + Sync>(self, target: T, _: Ground) -> Self::Output {
+        self.0.time(|| self.0.play_shared::<T, false>(&target, |_| {}))
     }
 
-    fn local<T: Target>(self, make: impl Fn() -> T) -> Timed {
-        self.0.time(|| self.0.play_local::<T, false>(&make(), |_| {}))
+    fn local<T: Target>(self, target: T, _: Ground) -> Self::Output {
+        self.0.time(|| self.0.play_local::<T, false>(&target, |_| {}))
     }
 }
 
 struct Weighing<'a>(Task<'a>);
 
-impl CountedVisitor for Weighing<'_> {
+impl Visitor for Weighing<'_> {
     type Output = anyhow::Result<Weighed>;
 
     fn shared<T: Target + Sync>(self, target: T, ground: Ground) -> Self::Output {

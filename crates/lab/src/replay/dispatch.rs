@@ -5,8 +5,6 @@
 //! any other composition                                           Box<dyn Allocator>: marked "dyn" in the table
 //! a counted stack                                                 Box<dyn Allocator> over a counting ground
 //! ```
-//!
-//! A stack is made anew for each pass by the `make` that a [`Visitor`] is given.
 
 use std::alloc::System;
 
@@ -20,15 +18,15 @@ use super::{
 };
 use crate::stack::Stack;
 
-/// Does something with a target whose type only `visit` knows.
+/// Does something with a target whose type only this file knows.
 pub trait Visitor {
     type Output;
 
     /// The stack may be called by many threads.
-    fn shared<T: Target + Sync>(self, make: impl Fn() -> T) -> Self::Output;
+    fn shared<T: Target + Sync>(self, target: T, ground: Ground) -> Self::Output;
 
     /// The stack may be called by one thread.
-    fn local<T: Target>(self, make: impl Fn() -> T) -> Self::Output;
+    fn local<T: Target>(self, target: T, ground: Ground) -> Self::Output;
 }
 
 /// Whether [`visit`] reaches `stack` through a virtual call.
@@ -39,51 +37,28 @@ pub fn is_dynamic(stack: &Stack) -> bool {
     }
 }
 
-/// Shows `visitor` the allocator that `stack` names.
+/// Shows `visitor` the allocator that `stack` names, as fast as it can be called.
 pub fn visit<V: Visitor>(stack: &Stack, visitor: V) -> V::Output {
     match stack {
-        Stack::Page => visitor.shared(|| Ours(PageAllocator)),
-        Stack::System => visitor.shared(|| Foreign(System)),
-        #[cfg(feature = "mimalloc")]
-        Stack::Mimalloc => visitor.shared(|| Foreign(mimalloc::MiMalloc)),
-        Stack::Fixed(bytes) => visitor.local(|| Ours(OwnedBuffer::new(*bytes))),
-        Stack::Arena(backing) if **backing == Stack::Page => visitor.local(|| Ours(ArenaAllocator::new(PageAllocator))),
-        Stack::Arena(backing) if **backing == Stack::System => {
-            visitor.local(|| Ours(ArenaAllocator::new(SystemAllocator)))
-        }
-        _ => visitor.local(|| Virtual(Box::new(Ours(boxed(stack, None))))),
-    }
-}
-
-/// What a stack took from its ground, and still holds.
-pub trait Counts {
-    fn counts(&self) -> AllocStats;
-}
-
-impl<S: Stats> Counts for S {
-    fn counts(&self) -> AllocStats {
-        self.stats()
-    }
-}
-
-/// The buffer of `fixed(SIZE)`: one request, held as long as the stack lives.
-struct Buffer(u64);
-
-impl Counts for Buffer {
-    fn counts(&self) -> AllocStats {
-        AllocStats { total_allocations: 1, current_bytes: self.0, peak_bytes: self.0, ..AllocStats::default() }
-    }
-}
-
-/// Where the counting ground of a stack is told to whoever asks; none for a foreign malloc.
-pub type Ground = Option<&'static dyn Counts>;
-
-/// As [`visit`], over a ground that counts. `make` must run once only, for the counts to be those of one stack.
-pub fn visit_counted<V: CountedVisitor>(stack: &Stack, visitor: V) -> V::Output {
-    match stack {
+        Stack::Page => visitor.shared(Ours(PageAllocator), None),
         Stack::System => visitor.shared(Foreign(System), None),
         #[cfg(feature = "mimalloc")]
         Stack::Mimalloc => visitor.shared(Foreign(mimalloc::MiMalloc), None),
+        Stack::Fixed(bytes) => visitor.local(Ours(OwnedBuffer::new(*bytes)), None),
+        Stack::Arena(backing) if **backing == Stack::Page => {
+            visitor.local(Ours(ArenaAllocator::new(PageAllocator)), None)
+        }
+        Stack::Arena(backing) if **backing == Stack::System => {
+            visitor.local(Ours(ArenaAllocator::new(SystemAllocator)), None)
+        }
+        _ => visitor.local(Virtual(Box::new(Ours(boxed(stack, None)))), None),
+    }
+}
+
+/// As [`visit`], over a ground that counts, where it is not a foreign malloc's own business.
+pub fn visit_counted<V: Visitor>(stack: &Stack, visitor: V) -> V::Output {
+    match stack {
+        Stack::System | Stack::Mimalloc => visit(stack, visitor),
         Stack::Page => {
             let counted: &'static StatsAllocator<PageAllocator> = leak(StatsAllocator::new(PageAllocator));
             visitor.shared(Ours(counted), Some(counted))
@@ -96,13 +71,16 @@ pub fn visit_counted<V: CountedVisitor>(stack: &Stack, visitor: V) -> V::Output 
     }
 }
 
-/// As [`Visitor`], for one counted stack.
-pub trait CountedVisitor {
-    type Output;
+/// Who tells what a stack took from its ground, and still holds; nobody where that is not counted.
+pub type Ground = Option<&'static dyn Stats>;
 
-    fn shared<T: Target + Sync>(self, target: T, ground: Ground) -> Self::Output;
+/// The buffer of `fixed(SIZE)`: one request, held as long as the stack lives.
+struct Buffer(u64);
 
-    fn local<T: Target>(self, target: T, ground: Ground) -> Self::Output;
+impl Stats for Buffer {
+    fn stats(&self) -> AllocStats {
+        AllocStats { total_allocations: 1, current_bytes: self.0, peak_bytes: self.0, ..AllocStats::default() }
+    }
 }
 
 /// Any stack, layer by layer. With a `ground` to fill, the lowest layer counts.

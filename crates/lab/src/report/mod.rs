@@ -58,7 +58,7 @@ pub struct Row {
     pub stack: String,
     /// None where the stack could not be timed.
     pub ns_per_op: Option<NsPerOp>,
-    /// The lowest and the highest mean of the rounds.
+    /// Between which means the middle half of the rounds lie.
     pub spread: Option<[f64; 2]>,
     pub rounds: usize,
     pub peak_live_bytes: u64,

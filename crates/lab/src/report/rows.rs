@@ -1,14 +1,16 @@
 //! From the answers of the replays to one row for each stack.
 //!
-//! Each round of a stack is set against the null replay's median: `mean - null.mean`, and for calls
-//! timed alone `quantile - null.p50`, which holds the clock's cost as well as the replayer's. A row
-//! has the median of its rounds; `max` is the largest of all rounds.
+//! `mean` is the median of the rounds' means less the null replay's, `spread` the middle half of them.
+//! Quantiles are of the calls timed alone in all rounds together, less the null replay's median, which
+//! holds the clock's cost as well as the replayer's.
 #![forbid(unsafe_code)]
+
+use hdrhistogram::Histogram;
 
 use super::{NsPerOp, OwnCost, Row, units::median};
 use crate::replay::{
     campaign::{Campaign, Outcome, Own},
-    child::Timed,
+    child::{self, Timed},
     program::Program,
 };
 
@@ -25,12 +27,21 @@ fn over(timed: &[Timed], figure: impl Fn(&Timed) -> f64) -> f64 {
     median(timed.iter().map(figure).collect())
 }
 
+/// The calls timed alone in all rounds.
+fn alone(timed: &[Timed]) -> Histogram<u64> {
+    let mut all = child::histogram();
+    for (nanos, count) in timed.iter().flat_map(|timed| &timed.alone) {
+        all.saturating_record_n(*nanos, *count);
+    }
+    all
+}
+
 fn own_cost(own: &Own) -> OwnCost {
     OwnCost {
         threads: own.way.threads,
         dynamic: own.way.dynamic,
         ns_per_op: over(&own.timed, |timed| timed.mean),
-        ns_alone: over(&own.timed, |timed| timed.p50 as f64),
+        ns_alone: alone(&own.timed).value_at_quantile(0.5) as f64,
         clock_ns: over(&own.timed, |timed| timed.clock),
     }
 }
@@ -66,15 +77,17 @@ fn row(outcome: &Outcome, own: Option<&Own>, program: &Program) -> Row {
 }
 
 fn time(row: &mut Row, timed: &[Timed], own: &OwnCost) {
-    let mean_of = |timed: &Timed| (timed.mean - own.ns_per_op).max(0.0);
-    let alone = |nanos: f64| (nanos - own.ns_alone).max(0.0);
+    let mut means: Vec<f64> = timed.iter().map(|timed| (timed.mean - own.ns_per_op).max(0.0)).collect();
+    means.sort_by(f64::total_cmp);
+    let outside = means.len() / 4;
+    row.spread = Some([means[outside], means[means.len() - 1 - outside]]);
+    let alone = alone(timed);
+    let quantile = |quantile| (alone.value_at_quantile(quantile) as f64 - own.ns_alone).max(0.0);
     row.ns_per_op = Some(NsPerOp {
-        mean: over(timed, mean_of),
-        p50: alone(over(timed, |timed| timed.p50 as f64)),
-        p99: alone(over(timed, |timed| timed.p99 as f64)),
-        p999: alone(over(timed, |timed| timed.p999 as f64)),
-        max: alone(timed.iter().map(|timed| timed.max as f64).fold(0.0, f64::max)),
+        mean: median(means),
+        p50: quantile(0.5),
+        p99: quantile(0.99),
+        p999: quantile(0.999),
+        max: quantile(1.0),
     });
-    let means = || timed.iter().map(mean_of);
-    row.spread = Some([means().fold(f64::INFINITY, f64::min), means().fold(0.0, f64::max)]);
 }

@@ -3,7 +3,7 @@
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-use super::{Info, OwnCost, Report, Row, units};
+use super::{Info, OwnCost, Report, Row, units, verdict};
 
 /// No line is longer.
 pub const WIDTH: u16 = 80;
@@ -27,13 +27,12 @@ pub fn report(report: &Report, colours: bool) -> String {
     text
 }
 
-/// The line of the first stack that serves in green, of those that do not in red.
+/// The line of the best stack in green, of those that do not serve in red.
 fn paint(line: &str, rows: &[Row]) -> String {
-    let first = rows.iter().position(Row::serves);
-    let of_line = rows.iter().position(|row| line.split_whitespace().next() == Some(&row.stack));
-    match of_line {
-        Some(index) if first == Some(index) => format!("\x1b[32m{line}\x1b[0m"),
-        Some(index) if !rows[index].serves() => format!("\x1b[31m{line}\x1b[0m"),
+    let best = verdict::best(rows).map(|row| &row.stack);
+    match rows.iter().find(|row| line.split_whitespace().next() == Some(&row.stack)) {
+        Some(row) if Some(&row.stack) == best => format!("\x1b[32m{line}\x1b[0m"),
+        Some(row) if !row.serves() => format!("\x1b[31m{line}\x1b[0m"),
         _ => line.to_string(),
     }
 }
@@ -107,7 +106,7 @@ fn notes(rows: &[Row], own: &[OwnCost]) -> Vec<String> {
     if let Some(rounds) = rows.iter().map(|row| row.rounds).max().filter(|rounds| *rounds > 0) {
         let spread = rows.iter().filter_map(|row| Some((row.spread?, row.ns_per_op?.mean.max(1.0))));
         let widest = spread.map(|([low, high], mean)| (high - low) / mean / 2.0 * 100.0).fold(0.0, f64::max);
-        notes.push(format!("Medians of {rounds} rounds; means spread by up to ±{widest:.0} %."));
+        notes.push(format!("Medians of {rounds} rounds; the middle half of the means lies within ±{widest:.0} %."));
     }
     for own in own {
         let how = match (own.threads, own.dynamic) {

@@ -34,6 +34,11 @@ pub fn rank(rows: &mut [Row]) {
     rows.sort_by(|a, b| b.serves().cmp(&a.serves()).then(score(a).total_cmp(&score(b))));
 }
 
+/// The first of the ranking, where it served the trace.
+pub fn best(rows: &[Row]) -> Option<&Row> {
+    rows.iter().filter(|row| row.serves()).min_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
 /// Whether the means of the two lie within the spread of their rounds.
 fn alike(a: &Row, b: &Row) -> bool {
     match (a.spread, b.spread) {

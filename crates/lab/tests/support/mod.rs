@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -34,7 +34,7 @@ impl Lab {
     /// The lab with these arguments, in the folder, without what cargo tells its children.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command.args(arguments).current_dir(self.folder.path()).env_remove("CARGO_MANIFEST_DIR");
+        command.args(arguments).current_dir(self.folder.path()).env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null());
         command
     }
 
