@@ -30,8 +30,8 @@ fn compile(library: &PathBuf) -> Result<(), String> {
     rustc.arg("--target").arg(variable("TARGET")).arg("-o").arg(library);
     rustc.args(["-C", "opt-level=3", "-C", "panic=abort", "-C", "codegen-units=1", "-C", "strip=symbols"]);
     // `initfirst`: before the constructors of other libraries, so that their calls are seen too.
-    // `Bsymbolic`: where a program defines `malloc` itself, ours still means ours.
-    rustc.args(["-C", "link-arg=-Wl,-z,initfirst", "-C", "link-arg=-Wl,-Bsymbolic,-z,defs"]);
+    // `Bsymbolic-functions`: where a program defines `malloc` itself, ours still means ours.
+    rustc.args(["-C", "link-arg=-Wl,-z,initfirst", "-C", "link-arg=-Wl,-Bsymbolic-functions,-z,defs"]);
     rustc.args(["--cap-lints", "allow"]); // Clippy reads the same files as a module of the lab.
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut option = OsString::from("linker=");

@@ -10,10 +10,9 @@ use core::ptr::null_mut;
 
 use super::{free, ink, malloc, next, os};
 
-/// Odd, for the median: this machine has other things to do as well.
+/// With and without in turns, so that both meet the same disturbances.
 const TURNS: usize = 5;
 const BLOCKS: usize = 64;
-/// So that a turn's records fill a whole chunk.
 const ROUNDS: usize = 400;
 
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
@@ -35,24 +34,20 @@ unsafe extern "C" fn plain_free(block: *mut c_void) {
 
 /// Measures both and leaves the figures in the control page.
 pub fn run() {
-    let (mut plain, mut recorded) = ([0; TURNS], [0; TURNS]);
+    let (mut plain, mut recorded) = (0, 0);
     round_trips(plain_malloc, plain_free); // Warms the allocator up.
-    for (plain, recorded) in plain.iter_mut().zip(&mut recorded) {
-        *plain = round_trips(plain_malloc, plain_free);
-        *recorded = round_trips(malloc, free);
+    for _ in 0..TURNS {
+        plain += round_trips(plain_malloc, plain_free);
+        recorded += round_trips(malloc, free);
     }
-    ink::set_calibration(picoseconds_a_call(plain), picoseconds_a_call(recorded));
+    let calls = (TURNS * ROUNDS * BLOCKS * 2) as u64;
+    ink::set_calibration(plain * 1000 / calls, recorded * 1000 / calls);
 }
 
-fn picoseconds_a_call(mut turns: [u64; TURNS]) -> u64 {
-    turns.sort_unstable();
-    turns[TURNS / 2] * 1000 / (ROUNDS * BLOCKS * 2) as u64
-}
-
-/// Nanoseconds for `ROUNDS` times `BLOCKS` allocations and their frees.
+/// Nanoseconds of processor time for `ROUNDS` times `BLOCKS` allocations and their frees.
 fn round_trips(malloc: Malloc, free: Free) -> u64 {
     let mut blocks = [null_mut(); BLOCKS];
-    let begin = os::now();
+    let begin = os::processor_time();
     for _ in 0..ROUNDS {
         for (index, block) in blocks.iter_mut().enumerate() {
             // SAFETY: any length may be asked for.
@@ -63,5 +58,5 @@ fn round_trips(malloc: Malloc, free: Free) -> u64 {
             unsafe { free(black_box(block)) };
         }
     }
-    os::now() - begin
+    os::processor_time() - begin
 }

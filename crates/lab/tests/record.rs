@@ -355,6 +355,73 @@ fn programs_that_cannot_be_recorded_are_not_run() {
     refused(&[&file(format!("#!{itself}\n").as_bytes(), 0o755)], "too many interpreters", "name the last one");
 }
 
+/// A program whose `malloc` is its own, as where jemalloc or mimalloc is linked in under that name.
+const OWN_MALLOC: &str = r#"
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    static mut ROOM: [u128; 1 << 18] = [0; 1 << 18];
+    #[unsafe(no_mangle)]
+    pub extern "C" fn malloc(len: usize) -> *mut u8 {
+        let taken = TAKEN.fetch_add(len.div_ceil(16) * 16, Ordering::Relaxed);
+        unsafe { (&raw mut ROOM).cast::<u8>().add(taken) }
+    }
+    #[unsafe(no_mangle)]
+    pub extern "C" fn calloc(count: usize, len: usize) -> *mut u8 { malloc(count * len) }
+    #[unsafe(no_mangle)]
+    pub extern "C" fn realloc(_: *mut u8, len: usize) -> *mut u8 { malloc(len) }
+    #[unsafe(no_mangle)]
+    pub extern "C" fn free(_: *mut u8) {}
+    fn main() { std::hint::black_box(Box::new(1)); }
+"#;
+
+#[test]
+fn a_program_with_a_malloc_of_its_own_is_told_to_have_one() {
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("own.rs"), folder.path().join("own"));
+    std::fs::write(&source, OWN_MALLOC).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let built = Command::new(rustc).args(["--edition", "2024", "-o"]).args([&program, &source]).output().unwrap();
+    assert!(built.status.success(), "{}", stderr(&built));
+    refused(&[program.to_str().unwrap()], "defines malloc itself", "build it with the system's malloc");
+}
+
+#[test]
+fn a_recording_inside_a_recording_is_a_recording_of_its_own() {
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    let lab = env!("CARGO_BIN_EXE_lab");
+    let mut recording = Recording::of(&[lab, "record", "-o", inner.to_str().unwrap(), "--"]);
+    let output = recording.command.args(known_words()).env(VARIABLE, "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let events: Vec<Event> = Reader::open(&inner).unwrap().events().map(Result::unwrap).collect();
+    assert_eq!(counted(&events), MANY, "once each");
+    assert_eq!(counted(&recording.events()), 0, "the outer one sees the inner lab only");
+    assert_eq!(recording.summary().overlaps, 0);
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_told_before_the_program_runs() {
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spaced = folder.path().join("with space");
+    std::fs::create_dir(&spaced).unwrap();
+    for (spool, cause) in [("/no/such/folder", "there is no folder"), (spaced.to_str().unwrap(), "spaces")] {
+        let mut recording = Recording::with_options(&["--spool", spool], &["sh", "-c", "echo ran"]);
+        let output = recording.run();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "the program did not run");
+        assert!(stderr(&output).contains(cause) && stderr(&output).contains("--spool"), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn a_trace_that_cannot_be_written_is_told_before_the_program_runs() {
     if !can_record() {

@@ -13,6 +13,7 @@ use super::spool::{CONTROL_FILE, SPOOL_VARIABLE, control};
 
 /// The library that the build script compiled; empty where it could not be.
 static RECORDER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.so"));
+const RECORDER_FILE: &str = "terrace-recorder.so";
 const PRELOAD: &str = "LD_PRELOAD";
 
 /// A folder that recorded processes write to; removed when dropped.
@@ -28,13 +29,15 @@ impl Session {
             bail!("recording works on Linux with glibc, on x86-64 and AArch64, which this lab was not built for");
         }
         let shown = parent.display().to_string();
-        let parent = parent.canonicalize().with_context(|| format!("there is no folder {shown} for the spool"))?;
+        let parent = parent
+            .canonicalize()
+            .with_context(|| format!("there is no folder {shown}: make it or name another with --spool"))?;
         if parent.as_os_str().as_encoded_bytes().iter().any(|byte| b" \t\n:;".contains(byte)) {
             bail!("the dynamic linker takes no path with spaces or colons such as {shown}: name another with --spool");
         }
         let folder = tempfile::Builder::new().prefix("terrace-spool-").tempdir_in(&parent);
         let folder = folder.with_context(|| format!("no spool can be made in {shown}: name another with --spool"))?;
-        let session = Self { recorder: folder.path().join("recorder.so"), folder };
+        let session = Self { recorder: folder.path().join(RECORDER_FILE), folder };
         session
             .fill(calibrate)
             .with_context(|| format!("the disk of {shown} may be full: name another with --spool"))?;
@@ -55,12 +58,14 @@ impl Session {
         self.folder.path()
     }
 
-    /// Lets `command` and all that it starts be recorded here. What is preloaded already stays, behind the recorder.
+    /// Lets `command` and all that it starts be recorded here. What is preloaded already stays, behind the
+    /// recorder, except another lab's recorder: what is recorded twice would be written here twice.
     pub fn attach(&self, command: &mut Command) {
+        let others = std::env::var_os(PRELOAD).unwrap_or_default();
         let mut preload = self.recorder.clone().into_os_string();
-        if let Some(others) = std::env::var_os(PRELOAD).filter(|others| !others.is_empty()) {
+        for library in std::env::split_paths(&others).filter(|library| !library.ends_with(RECORDER_FILE)) {
             preload.push(":");
-            preload.push(others);
+            preload.push(library);
         }
         command.env(PRELOAD, preload).env(SPOOL_VARIABLE, self.folder.path());
     }
