@@ -49,6 +49,8 @@ pub struct Merge {
     current: Option<Stream>,
     horizon: u64,
     until: u64,
+    /// What a window is read through.
+    bytes: Vec<u8>,
     chunks_left: std::collections::HashMap<u32, u32>,
     images: Vec<(u32, u64)>,
 }
@@ -62,6 +64,7 @@ impl Merge {
             current: None,
             horizon: 0,
             until,
+            bytes: Vec::new(),
             chunks_left: Default::default(),
             images: Vec::new(),
         };
@@ -111,7 +114,7 @@ impl Merge {
                 }
                 continue;
             };
-            match stream.peek()? {
+            match stream.peek(&mut self.bytes)? {
                 Some(stamp) if stamp < self.horizon => {
                     if let Some(record) = stream.take() {
                         return Ok(Some(Step::Record { image: stream.image, thread: stream.thread, record }));
@@ -182,9 +185,9 @@ impl Stream {
 
     /// The next record's stamp. `None`: there is no more.
     #[inline]
-    fn peek(&mut self) -> io::Result<Option<u64>> {
+    fn peek(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<u64>> {
         if self.window.len() - self.at < RECORD_WORDS {
-            self.refill()?;
+            self.refill(bytes)?;
         }
         Ok(self.window.get(self.at).filter(|head| **head != 0).map(|head| head >> 8))
     }
@@ -206,17 +209,17 @@ impl Stream {
 
     /// Moves the window on, if the file has more.
     #[cold]
-    fn refill(&mut self) -> io::Result<()> {
+    fn refill(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         if self.read_bytes == u64::MAX {
             return Ok(());
         }
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.read_bytes))?;
-        let mut bytes = Vec::with_capacity(WINDOW_BYTES);
-        file.take(WINDOW_BYTES as u64).read_to_end(&mut bytes)?;
+        bytes.clear();
+        file.take(WINDOW_BYTES as u64).read_to_end(bytes)?;
         self.window.drain(..self.at);
         self.at = 0;
-        self.window.extend((0..bytes.len() / 8).map(|index| word_at(&bytes, index)));
+        self.window.extend((0..bytes.len() / 8).map(|index| word_at(bytes, index)));
         // A short read is the file's end; it is not asked again.
         self.read_bytes = if bytes.len() < WINDOW_BYTES { u64::MAX } else { self.read_bytes + bytes.len() as u64 };
         Ok(())

@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use tempfile::TempPath;
 use terrace_trace::{Event, Header, Writer};
 
-const BATCH_EVENTS: usize = 4096;
-const BATCHES: usize = 8;
+/// Small enough for a batch to come from the C library's lists, not from fresh pages.
+const BATCH_EVENTS: usize = 1024;
+const BATCHES: usize = 32;
 
 /// The trace's place.
 pub struct Output {
