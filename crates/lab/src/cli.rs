@@ -186,12 +186,16 @@ pub struct Compare {
 #[command(after_long_help = "\
 Examples:
   cargo lab bench page
-  cargo lab bench arena --json arena.json")]
+  cargo lab bench arena --json arena.json
+  cargo lab bench arena -- --instructions")]
 pub struct Bench {
     /// The group, for instance page or arena
     pub group: String,
     #[command(flatten)]
     pub json: Json,
+    /// Options of the benchmark itself, after `--`
+    #[arg(last = true, value_name = "OPTION")]
+    pub rest: Vec<OsString>,
 }
 
 /// What to read.

@@ -174,9 +174,14 @@ fn bench_shows_the_peers_rows_and_passes_them_on() {
     fs::write(lab.path("peers/Cargo.toml"), "").unwrap();
     let rows = r#"[{"group":"arena","cell":"alloc 8","ours_ns":1.5,"peers":{"bumpalo":2.0,"blink":3.0},"best_peer":"bumpalo","ratio":0.75}]"#;
     let cargo = fake_cargo(&lab, &format!("echo \"$@\" >&2\ncat <<'END'\n{rows}\nEND"));
-    let said = said(lab.command(&["bench", "arena", "--json", "rows.json"]).env("CARGO", cargo).output().unwrap());
+    let said = said(
+        lab.command(&["bench", "arena", "--json", "rows.json", "--", "--instructions"])
+            .env("CARGO", cargo)
+            .output()
+            .unwrap(),
+    );
     assert_eq!(said.code, 0, "{}", said.err);
-    assert!(said.err.contains("run --release --quiet --package terrace-peers -- arena"), "{}", said.err);
+    assert!(said.err.contains("run --release --quiet --package terrace-peers -- arena --instructions"), "{}", said.err);
     assert!(said.out.contains("alloc 8") && said.out.contains("bumpalo") && said.out.contains("0.750"), "{}", said.out);
     let written = fs::read_to_string(lab.path("rows.json")).unwrap();
     let (written, rows): (serde_json::Value, serde_json::Value) =

@@ -41,7 +41,7 @@ pub fn run(options: &Bench) -> anyhow::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(&workspace).args(["run", "--release", "--quiet", "--package", "terrace-peers", "--"]);
-    command.args([&options.group, "--json", "-"]);
+    command.arg(&options.group).args(&options.rest);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let output = command.output().context("cargo cannot be started; put it into PATH")?;
     ensure!(
@@ -60,8 +60,10 @@ fn text(cells: &[Cell]) -> String {
     let rows: Vec<Vec<String>> = cells.iter().map(row).collect();
     let better = cells.iter().filter(|cell| cell.ratio <= 1.0).count();
     let mut text = table::words(&["cell", "best peer", "its ns", "our ns", "ratio"], &rows);
-    text +=
-        &format!("ratio: ours to the best peer's, below 1 is better; at most 1 in {better} of {} cells\n", cells.len());
+    text += &format!(
+        "ratio: ours to the best peer's, below 1 is better; {better} of {} cells are at most 1\n",
+        cells.len()
+    );
     text
 }
 

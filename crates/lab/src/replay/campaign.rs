@@ -51,8 +51,9 @@ pub struct Options {
 const ROUNDS: usize = 7;
 const ROUNDS_MAX: usize = 51;
 const CALLS: usize = 400_000;
-/// but none begins after so long.
-const TIME_MAX: Duration = Duration::from_secs(12);
+/// but a stack that has had two rounds sits out once it has taken its share of this time, and one that has
+/// had a single round once it has taken all of it.
+const TIME_MAX: Duration = Duration::from_secs(15);
 
 /// The way a stack is replayed, and so the null replay that it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Outcome {
     pub stack: Stack,
     pub way: Way,
     pub timed: Vec<Timed>,
+    /// On timing it, so far.
+    spent: Duration,
     /// `Err`: why the stack could not be replayed at all.
     pub weighed: Result<Weighed, String>,
 }
@@ -74,6 +77,8 @@ pub struct Outcome {
 pub struct Own {
     pub way: Way,
     pub timed: Vec<Timed>,
+    /// On timing it, so far.
+    spent: Duration,
     pub weighed: Weighed,
 }
 
@@ -105,28 +110,34 @@ pub fn run(program: &Program, options: &Options, progress: &Progress) -> anyhow:
     for way in ways {
         let weighed =
             caller.call(null(way), way.threads, true, 0).map_err(|why| anyhow!("the null replay failed: {why}"))?;
-        own.push(Own { way, timed: Vec::new(), weighed });
+        own.push(Own { way, timed: Vec::new(), spent: Duration::ZERO, weighed });
         progress.step("null");
     }
     let mut outcomes = Vec::new();
     for stack in &options.stacks {
         let way = way_of(stack);
         let weighed = caller.call(Subject::Stack(stack.to_string()), way.threads, true, 0);
-        outcomes.push(Outcome { stack: stack.clone(), way, timed: Vec::new(), weighed });
+        outcomes.push(Outcome { stack: stack.clone(), way, timed: Vec::new(), spent: Duration::ZERO, weighed });
         progress.step(&stack.to_string());
     }
 
     let rounds = options.rounds.unwrap_or((CALLS / program.ops.len().max(1)).clamp(ROUNDS, ROUNDS_MAX));
     progress.begin("timing", steps * rounds as u64);
-    let start = Instant::now();
+    let share = if options.rounds.is_some() { Duration::MAX } else { TIME_MAX / steps.max(1) as u32 };
     for round in 0..rounds {
-        if options.rounds.is_none() && round > 0 && start.elapsed() > TIME_MAX {
-            break;
-        }
-        caller.round(round as u64 + 1, &mut own, &mut outcomes, progress)?;
+        caller.round(round as u64 + 1, share, &mut own, &mut outcomes, progress)?;
     }
     progress.end();
     Ok(Campaign { outcomes, own })
+}
+
+/// Whether a stack takes part in another round, after so many that took so long.
+fn is_due(rounds: usize, spent: Duration, share: Duration) -> bool {
+    match rounds {
+        0 => true,
+        1 => spent < share.max(TIME_MAX),
+        _ => spent < share,
+    }
 }
 
 fn null(way: Way) -> Subject {
@@ -153,18 +164,31 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    fn round(&self, seed: u64, own: &mut [Own], outcomes: &mut [Outcome], progress: &Progress) -> anyhow::Result<()> {
+    fn round(
+        &self,
+        seed: u64,
+        share: Duration,
+        own: &mut [Own],
+        outcomes: &mut [Outcome],
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
         for own in own {
-            let timed = self.call(null(own.way), own.way.threads, false, seed);
-            own.timed.push(timed.map_err(|why| anyhow!("the null replay failed: {why}"))?);
+            if is_due(own.timed.len(), own.spent, share) {
+                let start = Instant::now();
+                let timed = self.call(null(own.way), own.way.threads, false, seed);
+                own.timed.push(timed.map_err(|why| anyhow!("the null replay failed: {why}"))?);
+                own.spent += start.elapsed();
+            }
             progress.step("null");
         }
         for outcome in outcomes {
-            if outcome.weighed.is_ok() {
+            if outcome.weighed.is_ok() && is_due(outcome.timed.len(), outcome.spent, share) {
+                let start = Instant::now();
                 match self.call(Subject::Stack(outcome.stack.to_string()), outcome.way.threads, false, seed) {
                     Ok(timed) => outcome.timed.push(timed),
                     Err(why) => outcome.weighed = Err(why),
                 }
+                outcome.spent += start.elapsed();
             }
             progress.step(&outcome.stack.to_string());
         }

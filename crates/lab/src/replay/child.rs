@@ -20,6 +20,7 @@ use super::{
     image,
     memory::{self, Residence},
     null::Null,
+    order::{self, Parts},
     os,
     program::Program,
     target::{Target, Virtual},
@@ -97,10 +98,12 @@ pub fn run(job: &str) -> anyhow::Result<()> {
     let mut program = image::read(&mut stdin().lock())?;
     ensure!(!program.ops.is_empty(), "the trace holds no call to replay");
     program.sample(job.seed);
+    // Now, so that no memory of the replayer itself comes or goes while that of the stack is weighed.
+    let parts = job.threads.then(|| order::cut(&program));
     let task = Task {
         program: &program,
         touch: Touch { policy: job.touch, stride: terrace_sys::page_size() },
-        threads: job.threads,
+        parts: parts.as_ref(),
     };
     if let Some(available) = memory::available() {
         os::limit_memory(available / 4 * 3);
@@ -134,7 +137,8 @@ pub fn give_up(error: &anyhow::Error) -> ! {
 struct Task<'a> {
     program: &'a Program,
     touch: Touch,
-    threads: bool,
+    /// For the trace's own threads.
+    parts: Option<&'a Parts>,
 }
 
 impl Task<'_> {
@@ -143,9 +147,9 @@ impl Task<'_> {
     }
 
     fn play_shared<T: Target + Sync, const CHECK: bool>(&self, target: &T, between: impl FnMut(u64)) -> Tally {
-        match self.threads {
-            true => threads::play_together::<T, CHECK>(target, self.program, self.touch, between),
-            false => self.play_local::<T, CHECK>(target, between),
+        match self.parts {
+            Some(parts) => threads::play_together::<T, CHECK>(target, self.program, parts, self.touch, between),
+            None => self.play_local::<T, CHECK>(target, between),
         }
     }
 
@@ -172,12 +176,12 @@ impl Task<'_> {
     }
 
     fn time_null<T: Target + Sync>(&self, wrap: impl Fn(Null) -> T) -> anyhow::Result<Timed> {
-        let target = wrap(self.null(self.threads)?);
+        let target = wrap(self.null(self.parts.is_some())?);
         self.time(|| self.play_shared::<T, false>(&target, |_| {}))
     }
 
     fn weigh_null(&self) -> anyhow::Result<Weighed> {
-        let target = self.null(self.threads)?;
+        let target = self.null(self.parts.is_some())?;
         self.weigh(None, |between| self.play_shared::<_, false>(&target, between))
     }
 

@@ -27,7 +27,7 @@ use std::{
 use super::{
     child::give_up,
     execute::{Player, Slots, Tally},
-    order::{self, Chunk, Part},
+    order::{self, Chunk, Part, Parts},
     program::{Op, Program},
     target::Target,
     touch::Touch,
@@ -98,13 +98,14 @@ impl Gate {
     }
 }
 
-/// Plays `program` on its own threads and frees what it left. `between` is told, as each epoch opens,
-/// how many calls were made at least; it runs beside the replay.
+/// Plays `program`, cut into `parts`, on its own threads and frees what it left. `between` is told, as each
+/// epoch opens, how many calls were made at least; it runs beside the replay.
 ///
 /// Where a thread cannot be made it ends the process with an error, as other threads wait for that one.
 pub fn play_together<T: Target + Sync, const CHECK: bool>(
     target: &T,
     program: &Program,
+    parts: &Parts,
     touch: Touch,
     mut between: impl FnMut(u64),
 ) -> Tally {
@@ -113,11 +114,10 @@ pub fn play_together<T: Target + Sync, const CHECK: bool>(
     // SAFETY: new slots; a `Program` is valid where it was made or read; by T2 the calls on each slot
     // keep their order and happen after one another, and the leftovers follow when all threads have ended.
     let player = unsafe { Player::<T, CHECK>::new(target, &slots, touch) };
-    let parts = order::cut(program);
     let gate = Gate::new(&parts.epochs);
     let epochs = parts.epochs.len();
-    let mut births: Vec<Vec<(usize, Part)>> = (0..epochs.max(1)).map(|_| Vec::new()).collect();
-    for (index, part) in parts.threads.into_iter().enumerate() {
+    let mut births: Vec<Vec<(usize, &Part)>> = (0..epochs.max(1)).map(|_| Vec::new()).collect();
+    for (index, part) in parts.threads.iter().enumerate() {
         births[part.born].push((index, part));
     }
     let runner = Runner { player, target, turns: &turns, gate: &gate };
@@ -130,7 +130,7 @@ pub fn play_together<T: Target + Sync, const CHECK: bool>(
                 let tallies = &tallies;
                 let tally = Tally::for_ops(&part.ops);
                 let life = move || {
-                    let tally = runner.live(index, &part, tally);
+                    let tally = runner.live(index, part, tally);
                     tallies.lock().unwrap_or_else(PoisonError::into_inner).push(tally);
                 };
                 let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, life);
@@ -264,12 +264,12 @@ mod tests {
         fn blocks_that_cross_threads_keep_their_order_and_contents(calls in calls()) {
             let program = program(&calls);
             program.validate().unwrap();
-            let mut told = Vec::new();
-            let foreign = play_together::<_, true>(&Foreign(System), &program, TOUCH, |played| told.push(played));
+            let (parts, mut told) = (order::cut(&program), Vec::new());
+            let foreign = play_together::<_, true>(&Foreign(System), &program, &parts, TOUCH, |played| told.push(played));
             prop_assert_eq!((foreign.errors, foreign.corrupted), (0, 0));
             prop_assert_eq!(told.last(), Some(&(program.ops.len() as u64)));
             prop_assert!(told.is_sorted());
-            let ours = play_together::<_, true>(&Ours(PageAllocator), &program, TOUCH, |_| {});
+            let ours = play_together::<_, true>(&Ours(PageAllocator), &program, &parts, TOUCH, |_| {});
             prop_assert_eq!((ours.errors, ours.corrupted), (0, 0));
         }
     }
@@ -279,7 +279,7 @@ mod tests {
         let calls: Vec<_> = (0..4000u32).map(|n| (n % 7, n % 97, (n * 31 % 5000) as u16)).collect();
         let mut program = program(&calls);
         program.sample(5);
-        let tally = play_together::<_, false>(&Foreign(System), &program, TOUCH, |_| {});
+        let tally = play_together::<_, false>(&Foreign(System), &program, &order::cut(&program), TOUCH, |_| {});
         assert_eq!(tally.samples.len(), program.ops.iter().filter(|op| op.sampled).count());
     }
 }

@@ -103,7 +103,9 @@ fn notes(rows: &[Row], own: &[OwnCost]) -> Vec<String> {
             notes.push(format!("{} failed: {}", row.stack, failure.replace('\n', " ")));
         }
     }
-    if let Some(rounds) = rows.iter().map(|row| row.rounds).max().filter(|rounds| *rounds > 0) {
+    let rounds = || rows.iter().map(|row| row.rounds).filter(|rounds| *rounds > 0);
+    if let Some((least, most)) = rounds().min().zip(rounds().max()) {
+        let rounds = if least == most { most.to_string() } else { format!("{least} to {most}") };
         let spread = rows.iter().filter_map(|row| Some((row.spread?, row.ns_per_op?.mean.max(1.0))));
         let widest = spread.map(|([low, high], mean)| (high - low) / mean / 2.0 * 100.0).fold(0.0, f64::max);
         notes.push(format!("Medians of {rounds} rounds; the middle half of the means lies within ±{widest:.0} %."));
