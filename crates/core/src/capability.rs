@@ -1,15 +1,16 @@
 //! Capabilities: what some allocators can do beyond the four functions.
 //!
 //! ```text
-//!             Owns  GoodSize  BulkFree  PageSize ─▶ Decommit, Protect   Reset   Stats
-//! &A, Rc, Arc  ●       ●         ●         ●                             –        ●
-//! &mut A, Box  ●       ●         ●         ●                             ●        ●
+//!                     Owns  GoodSize  BulkFree  PageSize ─▶ Decommit, Protect   Reset   Stats
+//! &A, Rc, Arc, Bridge  ●       ●         ●         ●                             –        ●
+//! &mut A, Box          ●       ●         ●         ●                             ●        ●
 //! ```
 //!
 //! All are object-safe, so that a tool which picks its stack at run time can ask through `dyn`. A layer
 //! that adds nothing to a question passes it on to its backing. A trait is `unsafe` exactly where
 //! unsafe code elsewhere rests on the answer; [`Reset`] takes `&mut self`, because it ends blocks
-//! (clause 8 of [`Allocator`]), and is therefore not passed on by shared handles.
+//! (clause 8 of [`Allocator`]), and is therefore not passed on by shared handles, nor by what carries an
+//! allocator into a collection.
 //!
 //! Cost: one call; none of the answers takes memory.
 
@@ -21,8 +22,9 @@ use crate::{Alignment, Allocator};
 ///
 /// # Safety
 ///
-/// Layers route `free` by the answer: for the address of a live block of this allocator it is
-/// `true`, and for the address of any block that another allocator has handed out, `false`.
+/// Layers route `free` by the answer: for the address of a live block of this allocator it is `true`, and for an
+/// address outside of the memory that it hands out from, `false`. An allocator that stands on this one hands out
+/// from that memory too: whoever routes between the two has to know that both say `true` of such a block.
 pub unsafe trait Owns: Allocator {
     /// Whether `address` lies in memory that this allocator hands out from. Cost: up to its list of chunks.
     fn owns(&self, address: NonNull<u8>) -> bool;
@@ -64,7 +66,8 @@ pub enum ResetMode {
 /// Ends all blocks at once.
 ///
 /// Taking `&mut self` is what makes this safe: no collection that borrows the allocator outlives it. So a
-/// shared handle cannot pass it on:
+/// type that is `Clone` has no `reset` (a clone's blocks would end without a `&mut` to the clone), and a shared
+/// handle cannot pass it on:
 ///
 /// ```compile_fail,E0277
 /// use terrace_core::{Reset, ResetMode};
@@ -166,77 +169,86 @@ pub unsafe trait Protect: PageSize {
     unsafe fn protect(&self, pages: NonNull<[u8]>, access: Access) -> bool;
 }
 
-/// A handle answers as the allocator behind it does.
+/// A handle answers as the allocator behind it does; `$behind` says where in `$this` handle that is.
 macro_rules! forward_capabilities {
-    ($($(#[$attr:meta])* $handle:ty),* $(,)?) => {$(
+    (|$this:ident| $behind:expr; $($(#[$attr:meta])* impl[A: $($bound:tt)+] for $handle:ty;)+) => {$(
         $(#[$attr])*
         // SAFETY: the handle's blocks are exactly the blocks of the allocator behind it, whose answer this is.
-        unsafe impl<A: Owns + ?Sized> Owns for $handle {
+        unsafe impl<A: Owns + $($bound)+> Owns for $handle {
             fn owns(&self, address: NonNull<u8>) -> bool {
-                (**self).owns(address)
+                let $this = self;
+                $behind.owns(address)
             }
         }
 
         $(#[$attr])*
         // SAFETY: as above.
-        unsafe impl<A: GoodSize + ?Sized> GoodSize for $handle {
+        unsafe impl<A: GoodSize + $($bound)+> GoodSize for $handle {
             fn good_size(&self, len: NonZeroUsize, alignment: Alignment) -> NonZeroUsize {
-                (**self).good_size(len, alignment)
+                let $this = self;
+                $behind.good_size(len, alignment)
             }
         }
 
         $(#[$attr])*
-        impl<A: BulkFree + ?Sized> BulkFree for $handle {
+        impl<A: BulkFree + $($bound)+> BulkFree for $handle {
             unsafe fn bulk_free(&self, blocks: &[NonNull<[u8]>], alignment: Alignment) {
+                let $this = self;
                 // SAFETY: the caller's promise, passed on unchanged.
-                unsafe { (**self).bulk_free(blocks, alignment) }
+                unsafe { $behind.bulk_free(blocks, alignment) }
             }
         }
 
         $(#[$attr])*
-        impl<A: Stats + ?Sized> Stats for $handle {
+        impl<A: Stats + $($bound)+> Stats for $handle {
             fn stats(&self) -> AllocStats {
-                (**self).stats()
+                let $this = self;
+                $behind.stats()
             }
         }
 
         $(#[$attr])*
         // SAFETY: as above.
-        unsafe impl<A: PageSize + ?Sized> PageSize for $handle {
+        unsafe impl<A: PageSize + $($bound)+> PageSize for $handle {
             fn page_size(&self) -> Alignment {
-                (**self).page_size()
+                let $this = self;
+                $behind.page_size()
             }
         }
 
         $(#[$attr])*
         // SAFETY: as above.
-        unsafe impl<A: Decommit + ?Sized> Decommit for $handle {
+        unsafe impl<A: Decommit + $($bound)+> Decommit for $handle {
             unsafe fn decommit(&self, pages: NonNull<[u8]>) -> bool {
+                let $this = self;
                 // SAFETY: the caller's promise, passed on unchanged.
-                unsafe { (**self).decommit(pages) }
+                unsafe { $behind.decommit(pages) }
             }
         }
 
         $(#[$attr])*
         // SAFETY: as above.
-        unsafe impl<A: Protect + ?Sized> Protect for $handle {
+        unsafe impl<A: Protect + $($bound)+> Protect for $handle {
             unsafe fn protect(&self, pages: NonNull<[u8]>, access: Access) -> bool {
+                let $this = self;
                 // SAFETY: the caller's promise, passed on unchanged.
-                unsafe { (**self).protect(pages, access) }
+                unsafe { $behind.protect(pages, access) }
             }
         }
-    )*};
+    )+};
 }
+pub(crate) use forward_capabilities;
 
 forward_capabilities! {
-    &A,
-    &mut A,
+    |handle| **handle;
+    impl[A: ?Sized] for &A;
+    impl[A: ?Sized] for &mut A;
     #[cfg(feature = "alloc")]
-    alloc::boxed::Box<A>,
+    impl[A: ?Sized] for alloc::boxed::Box<A>;
     #[cfg(feature = "alloc")]
-    alloc::rc::Rc<A>,
+    impl[A: ?Sized] for alloc::rc::Rc<A>;
     #[cfg(feature = "alloc")]
-    alloc::sync::Arc<A>,
+    impl[A: ?Sized] for alloc::sync::Arc<A>;
 }
 
 /// Only a handle that nobody shares may end all blocks.

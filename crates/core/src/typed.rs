@@ -14,7 +14,7 @@
 //! - **I2** A slice of no bytes is dangling; no allocator has seen it, and freeing it does nothing.
 //!
 //! With `debug_assertions`, 0xAA marks what holds no value: new memory from `alloc_slice`, `create` and what
-//! stands on them, old memory in `free_slice` and in a `realloc_slice` that moves. As in Zig, `destroy` and
+//! stands on them, old memory in `free_slice` and in a `realloc_slice` that copies. As in Zig, `destroy` and
 //! grown or cut-off tails are not marked, nor is zeroed memory.
 //!
 //! Every function is `#[track_caller]` and calls its allocator without a closure between, so that a checking

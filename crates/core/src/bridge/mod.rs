@@ -17,14 +17,14 @@
 //!
 //! The neighbours disagree. bump-scope's issue 137 calls `impl Allocator for Bump` unsound: a collection
 //! that lends `&mut` its allocator lets safe code call `reset` under the live elements. bumpalo's pull
-//! request 334 has moved from `&Bump` to `Bump`, for issue 283: std means to allow an allocator to end
-//! its blocks when it is mutated, and no collection may lend its allocator mutably anyway, because
-//! `mem::replace` on it would free blocks to the wrong allocator. But allocator-api2 0.2 still says in its
-//! contract that blocks stay valid until the instance and all of its clones are dropped, with no word of
-//! mutation, and std's amendment (rust-lang/rust 156544) is an open proposal. So we choose the form that is
-//! sound under either reading: `&Arena` cannot be reset while anything borrows it, and an arena
-//! owned by its collection goes into a [`Bridge`], which lends nothing mutably. Nothing is lost by it,
-//! since std's and allocator-api2's own `impl for &A` would make the two forms the same to a caller.
+//! request 334 has moved from `&Bump` to `Bump`, for issue 283: std's contract, as rust-lang/rust 157801 has
+//! rewritten it, lets an allocator end its blocks when it is mutated, and no collection may lend its allocator
+//! mutably anyway, because `mem::replace` on it would free blocks to the wrong allocator. But the contract of
+//! allocator-api2 0.2 says that blocks stay valid until the instance and all of its clones are dropped, with
+//! no word of mutation. So we choose the form that is sound under either reading: `&Arena` cannot be reset
+//! while anything borrows it, and an arena owned by its collection goes into a [`Bridge`], which lends nothing
+//! mutably. Nothing is lost by it, since std's and allocator-api2's own `impl for &A` would make the two forms
+//! the same to a caller.
 
 #[cfg(feature = "allocator-api2-02")]
 mod api2_02;
@@ -37,7 +37,10 @@ pub use allocator_api2_02;
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
-use crate::{Alignment, AllocError, Allocator};
+use crate::{
+    Access, Alignment, AllocError, AllocStats, Allocator, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Stats,
+    capability::forward_capabilities,
+};
 
 /// Bridges an allocator that was made outside of the crate: `bridge_collections!(impl[A: Allocator] for &Arena<A>)`.
 ///
@@ -72,7 +75,8 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 /// have live blocks in a collection, and by clause 8 of [`Allocator`] its blocks end together only through
 /// `&mut` or drop: a `&mut` lent here, or the arena moved out, could be reset while the collection lives.
 /// It drops with the collection; a leaked collection leaks it, so leaked elements stay valid. To look at
-/// the allocator meanwhile, share it: `Bridge<Arc<A>>` or `Bridge<&A>`.
+/// the allocator meanwhile, share it: `Bridge<Arc<A>>` or `Bridge<&A>`. The capabilities come through, but for
+/// [`Reset`](crate::Reset).
 ///
 /// A clone must free what the original allocated; by clause 9 every `A: Clone` is such a handle.
 ///
@@ -107,6 +111,18 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 ///
 /// fn inside<A: Allocator>(bridge: &mut Bridge<A>) -> &mut A {
 ///     &mut **bridge
+/// }
+/// ```
+///
+/// or reset through another borrow than the bridge's,
+///
+/// ```compile_fail,E0499
+/// use terrace_core::{Allocator, Bridge, Reset, ResetMode};
+///
+/// fn under_it<A: Allocator + Reset>(arena: &mut A) {
+///     let bridge = Bridge::new(&mut *arena);
+///     arena.reset(ResetMode::FreeAll);
+///     drop(bridge);
 /// }
 /// ```
 ///
@@ -162,3 +178,5 @@ unsafe impl<A: Allocator> Allocator for Bridge<A> {
         self.backing.alloc_zeroed(len, alignment)
     }
 }
+
+forward_capabilities! { |bridge| bridge.backing; impl[A: Sized] for Bridge<A>; }

@@ -101,6 +101,19 @@ fn a_length_is_changed_by_remap_and_else_by_moving() {
 }
 
 #[test]
+fn zeroed_memory_is_asked_for_as_such() {
+    let strict = Strict::new(Policy::Refuse);
+    let bridge = Bridge::new(&strict);
+    let zeroed = layout(6, 2);
+    let mut held =
+        Held { allocator: &bridge, block: checked(bridge.allocate_zeroed(zeroed).unwrap(), zeroed), layout: zeroed };
+    assert_eq!(strict.requests(), [Request::AllocZeroed(6, 2)]);
+    assert_eq!(held.bytes(), [0; 6]);
+    drop(held);
+    strict.finish();
+}
+
+#[test]
 fn another_alignment_stricter_or_looser_is_alloc_copy_free() {
     for policy in POLICIES {
         for new_align in [1, 2, 8, 64, 4096] {

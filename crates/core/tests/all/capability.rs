@@ -3,8 +3,8 @@
 use std::{cell::Cell, num::NonZeroUsize, ptr::NonNull, rc::Rc, sync::Arc};
 
 use terrace_core::{
-    Access, Alignment, AllocError, AllocStats, Allocator, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Reset,
-    ResetMode, Stats, SystemAllocator,
+    Access, Alignment, AllocError, AllocStats, Allocator, Bridge, BulkFree, Decommit, GoodSize, Owns, PageSize,
+    Protect, Reset, ResetMode, Stats, SystemAllocator,
 };
 
 /// Gives each question an answer of its own, and writes orders down.
@@ -121,9 +121,10 @@ fn every_handle_passes_every_question_on() {
     answers::<&mut &Everything>(&mut unique);
     answers(Box::new(&*everything));
     answers(everything.clone());
+    answers(Bridge::new(&*everything));
     #[expect(clippy::arc_with_non_send_sync, reason = "what counts here is the handle, not its threads")]
     answers(Arc::new(&*everything));
-    assert_eq!(everything.orders.get(), 10, "five orders of two blocks");
+    assert_eq!(everything.orders.get(), 12, "six orders of two blocks");
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod global;
 mod location;
 mod typed;
 mod typed_golden;
+mod types;

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, ptr::NonNull};
 
-use terrace_core::{Alignment, Allocator, AllocatorExt};
+use terrace_core::{Alignment, Allocator, AllocatorExt, SystemAllocator};
 
 use crate::{
     fixed::Fixed,
@@ -84,6 +84,29 @@ fn a_count_that_overflows_is_an_error_before_any_request() {
     // SAFETY: given up here.
     unsafe { strict.free_slice(pair) };
     strict.finish();
+}
+
+/// Here the product fits a `usize`: the allocator is asked, and by clause 2 it refuses.
+#[test]
+fn a_length_that_no_block_may_have_is_an_error() {
+    let limit = isize::MAX as usize;
+    let pair = SystemAllocator.dupe(&[1u16, 2]).unwrap();
+    for n in [limit / 2 + 1, limit / 2 + 2, limit] {
+        assert!(SystemAllocator.alloc_slice::<u16>(n).is_err());
+        assert!(SystemAllocator.alloc_slice_zeroed::<u16>(n).is_err());
+        assert!(SystemAllocator.alloc_slice_aligned::<u16>(n, Alignment::new(4096).unwrap()).is_err());
+        assert!(SystemAllocator.alloc_slice_sentinel::<u16>(n - 1, 0).is_err());
+        // SAFETY: live, and after a refusal as it was.
+        assert!(!unsafe { SystemAllocator.resize_slice(pair, n) });
+        // SAFETY: as above.
+        assert!(unsafe { SystemAllocator.remap_slice(pair, n) }.is_none());
+        // SAFETY: as above.
+        assert!(unsafe { SystemAllocator.realloc_slice(pair, n) }.is_err());
+    }
+    // SAFETY: live, nobody writes meanwhile.
+    assert_eq!(unsafe { pair.as_ref() }, [1, 2]);
+    // SAFETY: given up here.
+    unsafe { SystemAllocator.free_slice(pair) };
 }
 
 #[test]
@@ -201,25 +224,29 @@ fn a_sentinel_lies_behind_the_items_and_is_freed_with_them() {
 
 #[test]
 fn an_aligned_slice_keeps_its_alignment_for_life() {
-    for policy in [Policy::Refuse, Policy::InPlace, Policy::Moving] {
+    let policies = [Policy::Refuse, Policy::InPlace, Policy::Moving];
+    for (policy, asked) in policies.into_iter().flat_map(|policy| [1, 64].map(|asked| (policy, asked))) {
         let strict = Strict::new(policy);
-        let line = Alignment::new(64).unwrap();
+        let line = Alignment::new(asked).unwrap();
+        let never_looser = line.max(Alignment::of::<u16>());
         let slice = strict.alloc_slice_aligned::<u16>(3, line).unwrap();
+        assert_eq!(strict.requests(), [Request::Alloc(6, never_looser.bytes())]);
         // SAFETY: live; only the new slice is used from here on.
         let slice = unsafe { strict.realloc_slice_aligned(slice, line, 5) }.unwrap();
-        assert!(line.is_aligned(slice.addr().get()));
+        assert!(never_looser.is_aligned(slice.addr().get()));
         // SAFETY: live, with the length that the answer says.
         let len = if unsafe { strict.resize_slice_aligned(slice, line, 4) } { 4 } else { 5 };
         let slice = NonNull::slice_from_raw_parts(slice.cast::<u16>(), len);
         // SAFETY: live; only the answer's slice is used from here on.
         let slice = unsafe { strict.remap_slice_aligned(slice, line, 2) }.unwrap_or(slice);
-        assert!(line.is_aligned(slice.addr().get()));
+        assert!(never_looser.is_aligned(slice.addr().get()));
+        // SAFETY: given up here.
+        let empty = unsafe { strict.realloc_slice_aligned(slice, line, 0) }.unwrap();
+        assert!(never_looser.is_aligned(empty.addr().get()));
+        // SAFETY: a slice of no bytes; only the new slice is used from here on.
+        let slice = unsafe { strict.realloc_slice_aligned(empty, line, 1) }.unwrap();
         // SAFETY: given up here.
         unsafe { strict.free_slice_aligned(slice, line) };
-        let loose = strict.alloc_slice_aligned::<u64>(1, Alignment::ONE).unwrap();
-        assert!(loose.cast::<u64>().is_aligned(), "never looser than the type");
-        // SAFETY: given up here.
-        unsafe { strict.free_slice_aligned(loose, Alignment::ONE) };
         strict.finish();
     }
 }
