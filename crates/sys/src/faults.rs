@@ -314,6 +314,20 @@ fn a_refused_decommit_or_protect_changes_nothing() {
     block.free();
 }
 
+#[test]
+fn no_pages_are_decommitted_or_protected_without_a_call() {
+    let session = Session::start();
+    let block = Block::new(1, 1).unwrap();
+    let nothing = NonNull::slice_from_raw_parts(block.start, 0);
+    session.fail(None, .., ENOMEM);
+    // SAFETY: no page at all, at the beginning of a live block.
+    assert!(unsafe { PageAllocator.decommit(nothing) });
+    // SAFETY: as above.
+    assert!(unsafe { PageAllocator.protect(nothing, Access::None) });
+    session.heal();
+    block.free();
+}
+
 fn resident_pages(start: NonNull<u8>, count: usize) -> usize {
     let mut residency = std::vec![0u8; count];
     // SAFETY: the pages are mapped; `residency` has a byte for each.

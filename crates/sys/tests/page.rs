@@ -18,6 +18,11 @@ struct Block {
     seed: u8,
 }
 
+const _: () = {
+    const fn is_a_handle_for_all_threads<T: Send + Sync + Copy>() {}
+    is_a_handle_for_all_threads::<PageAllocator>();
+};
+
 // SAFETY: `PageAllocator` is `Send` and has no state: its blocks are freed anywhere (clause 6).
 unsafe impl Send for Block {}
 

@@ -51,7 +51,8 @@ impl From<Errno> for AllocError {
 }
 
 /// The size of a page in bytes: a power of two from [`PAGE_SIZE_MIN`] to [`PAGE_SIZE_MAX`], asked of
-/// the system once, the same for the life of the process.
+/// the system once, the same for the life of the process. (On a system that named another size it would be the
+/// largest power of two there is, and every request be refused.)
 ///
 /// ```
 /// let page = terrace_sys::page_size();
@@ -71,14 +72,17 @@ static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 #[cold]
 fn ask_page_size() -> usize {
-    // A multiple of the true size is right everywhere in this crate, so the largest serves where the
-    // answer is unusable.
-    let size = match os::page_size() {
-        Some(asked) if asked.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&asked) => asked,
-        _ => PAGE_SIZE_MAX,
-    };
+    let size = usable(os::page_size());
     PAGE_SIZE.store(size, Ordering::Relaxed);
     size
+}
+
+/// No guess will do where the answer is unusable: with one too small, tails could not be unmapped, and with one
+/// too large, blocks would lie between the multiples that their alignment asks for. No block has pages of half
+/// the address space, so then every request is refused (`plan::whole_pages`).
+fn usable(asked: Option<usize>) -> usize {
+    let sane = |size: &usize| size.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(size);
+    asked.filter(sane).unwrap_or(1 << (usize::BITS - 1))
 }
 
 /// Maps `len` bytes of fresh zeroes, readable and writable, private, at an address of the system's
@@ -92,7 +96,8 @@ pub(crate) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
 
 /// Unmaps a range.
 ///
-/// Fails with: `ENOMEM`, only where the range lies within a larger map, which would be cut in two.
+/// Fails with: `ENOMEM`, where the range is part of a larger map, which would be cut (the kernel joins maps
+/// that touch, so a caller cannot know).
 ///
 /// # Safety
 /// pre: a range, not used again after success.
@@ -145,4 +150,23 @@ pub(crate) unsafe fn decommit(address: NonNull<u8>, len: usize) -> Result<(), Er
 pub(crate) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -> Result<(), Errno> {
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { layer::protect(address, len, access) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::whole_pages;
+
+    #[test]
+    fn without_a_usable_page_size_every_request_is_refused() {
+        for asked in [PAGE_SIZE_MIN, 16 << 10, PAGE_SIZE_MAX] {
+            assert_eq!(usable(Some(asked)), asked);
+        }
+        for asked in [None, Some(0), Some(1), Some(2 << 10), Some(4095), Some(12 << 10), Some(128 << 10)] {
+            let page = usable(asked);
+            for len in [1, 4096, isize::MAX as usize, isize::MAX as usize + 1, usize::MAX] {
+                assert_eq!(whole_pages(len, page), None, "{len} bytes, {asked:?}");
+            }
+        }
+    }
 }
