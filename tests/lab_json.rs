@@ -1,7 +1,7 @@
-//! The JSON that `cargo lab demo --json FILE` writes has the shape that scripts rely on.
+//! The JSON that `cargo lab demo` and `cargo lab bench` write has the shape that scripts rely on.
 //!
-//! `.ci/run` runs the demo and names its file in `TERRACE_DEMO_JSON`; without that the file is not
-//! checked, and the test says so. The checks themselves are tested on good and bad documents always.
+//! `.ci/run` runs them and names their files in `TERRACE_DEMO_JSON` and `TERRACE_BENCH_JSON`; without that
+//! no file is checked, and the test says so. The checks themselves are tested on good and bad documents always.
 
 use serde_json::{Value, json};
 
@@ -59,16 +59,54 @@ fn numbers(object: &Value, keys: &[&str], place: &str, wrong: &mut Vec<String>) 
     }
 }
 
+/// What is wrong with the rows of a bench group.
+fn bench_mistakes(document: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let rows = document.as_array().map_or(&[][..], Vec::as_slice);
+    if rows.is_empty() {
+        wrong.push("no rows".into());
+    }
+    for (index, row) in rows.iter().enumerate() {
+        let place = format!("[{index}]");
+        for key in ["group", "cell", "best_peer"].iter().filter(|key| row[**key].as_str().is_none_or(str::is_empty)) {
+            wrong.push(format!("{place}.{key} is no text"));
+        }
+        numbers(row, &["ours_ns", "ratio"], &place, &mut wrong);
+        if !ratio_is_to_the_best_peer(row) {
+            wrong.push(format!("{place}.ratio is not ours to the best peer's"));
+        }
+    }
+    wrong
+}
+
+fn ratio_is_to_the_best_peer(row: &Value) -> bool {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let best = number(&row["peers"][row["best_peer"].as_str().unwrap_or_default()]);
+    let is_best = row["peers"].as_object().is_some_and(|peers| peers.values().all(|peer| best <= number(peer)));
+    // With a number missing the difference is none, and not below anything.
+    is_best && (number(&row["ours_ns"]) / best - number(&row["ratio"])).abs() < 0.001
+}
+
+/// The document that `.ci/run` names in `variable`, where it does.
+fn document(variable: &str) -> Option<Value> {
+    let Some(path) = std::env::var_os(variable) else {
+        eprintln!("{variable} names no file: the JSON of a real run was not checked (.ci/run does)");
+        return None;
+    };
+    let text = std::fs::read_to_string(&path).expect("the JSON can be read");
+    Some(serde_json::from_str(&text).expect("it is JSON"))
+}
+
 #[test]
 fn the_demo_writes_what_scripts_rely_on() {
-    let Some(path) = std::env::var_os("TERRACE_DEMO_JSON") else {
-        eprintln!("TERRACE_DEMO_JSON names no file: the demo's JSON was not checked (.ci/run does)");
-        return;
-    };
-    let text = std::fs::read_to_string(&path).expect("the demo's JSON can be read");
-    let document: Value = serde_json::from_str(&text).expect("the demo wrote JSON");
-    let wrong = mistakes(&document);
-    assert!(wrong.is_empty(), "{}\n{}", path.display(), wrong.join("\n"));
+    let wrong = document("TERRACE_DEMO_JSON").map_or_else(Vec::new, |document| mistakes(&document));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_bench_group_writes_what_scripts_rely_on() {
+    let wrong = document("TERRACE_BENCH_JSON").map_or_else(Vec::new, |document| bench_mistakes(&document));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn good() -> Value {
@@ -104,4 +142,22 @@ fn each_missing_part_is_named() {
         *bad.pointer_mut(pointer).expect("the good document has it") = spoiled;
         assert_eq!(mistakes(&bad).len(), 1, "{pointer}");
     }
+}
+
+#[test]
+fn each_mistake_in_a_bench_row_is_named() {
+    let row = |name: &str, spoiled: Value| {
+        let mut row = json!({"group": "page", "cell": "4 KiB", "ours_ns": 50.0, "peers": {"mmap": 100.0, "other": 120.0},
+            "best_peer": "mmap", "ratio": 0.5});
+        row[name] = spoiled;
+        json!([row])
+    };
+    assert_eq!(bench_mistakes(&row("cell", json!("4 KiB"))), Vec::<String>::new());
+    for (name, spoiled) in
+        [("group", json!(7)), ("ratio", json!(0.6)), ("peers", json!({"mmap": 100.0, "other": 90.0}))]
+    {
+        assert_eq!(bench_mistakes(&row(name, spoiled)).len(), 1, "{name}");
+    }
+    assert!(!bench_mistakes(&row("best_peer", json!("nobody"))).is_empty());
+    assert_eq!(bench_mistakes(&json!([])).len(), 1);
 }
