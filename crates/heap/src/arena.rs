@@ -92,9 +92,11 @@ const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 pub struct ArenaAllocator<A: Allocator> {
     neg_next: Cell<*mut u8>,
     neg_end: Cell<usize>,
+    /// The highest that next was in the newest node when something was taken back, negated too.
+    neg_high: Cell<usize>,
     newest: Cell<Option<NonNull<Node>>>,
     limit: Cell<usize>,
-    /// The most in use since the last reset, as seen when a node was added and when blocks ended together.
+    /// The most in use since the last reset, but for what the newest node has seen since it was opened.
     high_water: Cell<usize>,
     /// The backing is being asked: a hook in it that comes back here gets what fits, or a refusal.
     asking: Cell<bool>,
@@ -111,6 +113,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         Self {
             neg_next: Cell::new(NO_NODE),
             neg_end: Cell::new(usize::MAX),
+            neg_high: Cell::new(usize::MAX),
             newest: Cell::new(None),
             limit: Cell::new(usize::MAX),
             high_water: Cell::new(0),
@@ -207,16 +210,8 @@ impl<A: Allocator> ArenaAllocator<A> {
             self.open(node, HEADER);
             return true;
         }
-        if self.push_node(wanted_len, Alignment::of::<Node>(), 0, false).is_err() {
-            return false;
-        }
-        // The old node hangs below the new one; nothing lives in it.
-        if let Some(new) = self.newest.get() {
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            let old = unsafe { &mut (*new.as_ptr()).previous }.take();
-            self.free_list(old);
-        }
-        true
+        // The old node is empty, so it goes back where a new one comes.
+        self.push_node(wanted_len, Alignment::of::<Node>(), 0, false).is_ok()
     }
 
     /// The fast path: a request that the newest node can serve, also one for no bytes.
@@ -241,6 +236,14 @@ impl<A: Allocator> ArenaAllocator<A> {
         self.neg_next.set(next.map_addr(usize::wrapping_neg));
     }
 
+    /// Takes back what lies above the address whose negation this is.
+    #[inline(always)]
+    fn lower_next(&self, neg_next: usize) {
+        let before = self.neg_next.get();
+        self.neg_high.set(self.neg_high.get().min(before.addr()));
+        self.neg_next.set(before.with_addr(neg_next));
+    }
+
     /// As `alloc_slow`, also for no bytes, which need no node.
     #[cold]
     #[inline(never)]
@@ -262,6 +265,7 @@ impl<A: Allocator> ArenaAllocator<A> {
             return Err(AllocError);
         }
         let block = self.ask(len, alignment, zeroed);
+        self.note_high_water();
         self.asking.set(false);
         block
     }
@@ -274,7 +278,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         let node_alignment = alignment.max(Alignment::of::<Node>());
         let need = node_len(HEADER, node_alignment, len)?.get();
         let room = self.limit.get().saturating_sub(holding.held);
-        let wish = holding.new_node(need, len.get(), alignment).min(room).max(need);
+        let wish = self.without_emptied(holding).new_node(need, len.get(), alignment).min(room).max(need);
         if let Some(block) = self.bump_in_extended(holding, len, alignment, zeroed, true) {
             return Ok(block);
         }
@@ -351,7 +355,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         if grown {
             // SAFETY: by I1 the header is there, and no reference to it exists.
             unsafe { (*node.as_ptr()).size = wish };
-            self.open_at(node, self.next());
+            self.set_end(node);
         }
         grown
     }
@@ -364,36 +368,49 @@ impl<A: Allocator> ArenaAllocator<A> {
         }
         let block =
             if zeroed { self.backing.alloc_zeroed(size, alignment) } else { self.backing.alloc(size, alignment) }?;
-        let previous = self.newest.get();
         if block.addr().get() > CEILING - size.get().min(CEILING) {
             // SAFETY: just made by `backing`, with this length and alignment, and not used.
             unsafe { self.backing.free(NonNull::slice_from_raw_parts(block, size.get()), alignment) };
             return Err(AllocError);
         }
-        if let Some(previous) = previous {
-            let closed_at = self.next().addr() - previous.addr().get();
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            unsafe { (*previous.as_ptr()).closed_at = closed_at };
-        }
+        let (previous, emptied) = self.close_newest();
         let node = block.cast::<Node>();
         // SAFETY: the block is ours, has `size > HEADER` bytes, and `alignment` is at least the header's.
         unsafe { node.write(Node { previous, size: size.get(), closed_at: HEADER, alignment }) };
         self.open(node, HEADER);
+        if let Some(emptied) = emptied {
+            self.free_node(emptied); // Last: a hook in the backing may already use the new node.
+        }
         Ok(())
+    }
+
+    /// Closes the newest node; the node that a new one goes on top of, and one that nothing lives in, which
+    /// leaves the list.
+    fn close_newest(&self) -> (Option<NonNull<Node>>, Option<NonNull<Node>>) {
+        let Some(newest) = self.newest.get() else { return (None, None) };
+        let closed_at = self.next().addr() - newest.addr().get();
+        if closed_at == HEADER {
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            return (unsafe { newest.as_ref() }.previous, Some(newest));
+        }
+        // SAFETY: by I1 the header is there, and no reference to it exists.
+        unsafe { (*newest.as_ptr()).closed_at = closed_at };
+        (Some(newest), None)
     }
 
     /// Makes `node` the newest, its next free byte `offset` bytes from its start.
     fn open(&self, node: NonNull<Node>, offset: usize) {
         // SAFETY: by I1 `offset`, at most the node's size, stays inside the block.
         let next = unsafe { node.cast::<u8>().add(offset) };
-        self.open_at(node, next.as_ptr());
+        self.newest.set(Some(node));
+        self.set_next(next.as_ptr());
+        self.neg_high.set(usize::MAX);
+        self.set_end(node);
     }
 
-    fn open_at(&self, node: NonNull<Node>, next: *mut u8) {
+    fn set_end(&self, node: NonNull<Node>) {
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let size = unsafe { node.as_ref() }.size;
-        self.newest.set(Some(node));
-        self.set_next(next);
         self.neg_end.set((node.addr().get() + size).wrapping_neg());
     }
 
@@ -425,8 +442,21 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// What is held now, with the most in use since the last reset in place of what is in use.
     fn note_high_water(&self) -> Holding {
         let now = self.holding();
-        self.high_water.set(self.high_water.get().max(now.used));
+        let above_next = self.neg_next.get().addr().saturating_sub(self.neg_high.get());
+        self.high_water.set(self.high_water.get().max(now.used + above_next));
         Holding { used: self.high_water.get(), ..now }
+    }
+
+    /// `holding` once a new node has taken the place of a newest one that nothing lives in.
+    fn without_emptied(&self, holding: Holding) -> Holding {
+        match self.newest.get() {
+            Some(newest) if self.next().addr() - newest.addr().get() == HEADER => {
+                // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+                let size = unsafe { newest.as_ref() }.size;
+                Holding { nodes: holding.nodes - 1, held: holding.held - size, ..holding }
+            }
+            _ => holding,
+        }
     }
 
     fn holding(&self) -> Holding {
@@ -471,7 +501,7 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
         }
         match memory.addr().get().wrapping_neg().checked_sub(new_len.get()) {
             Some(neg_end) if neg_end >= self.neg_end.get() => {
-                self.neg_next.set(self.neg_next.get().with_addr(neg_end));
+                self.lower_next(neg_end);
                 true
             }
             _ => false,
@@ -487,7 +517,7 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
     #[inline]
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
         if self.is_last(memory) {
-            self.neg_next.set(self.neg_next.get().with_addr(memory.addr().get().wrapping_neg()));
+            self.lower_next(memory.addr().get().wrapping_neg());
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Checkpoint {
     node: usize,
     /// Where its last block ended, in bytes from its start.
     offset: usize,
+    /// The node below, 0 without one: it stays where the newest empties and goes back to the backing.
+    below: usize,
 }
 
 impl<A: Allocator> ArenaAllocator<A> {
@@ -39,18 +41,28 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// # Ok::<(), terrace_core::AllocError>(())
     /// ```
     pub fn checkpoint(&self) -> Checkpoint {
-        let node = self.newest.get().map_or(0, |node| node.addr().get());
-        Checkpoint { node, offset: self.next().addr() - node }
+        let Some(newest) = self.newest.get() else { return Checkpoint { node: 0, offset: 0, below: 0 } };
+        let address = |node: Option<NonNull<Node>>| node.map_or(0, |node| node.addr().get());
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        let below = unsafe { newest.as_ref() }.previous;
+        let offset = self.next().addr() - newest.addr().get();
+        if offset > HEADER {
+            return Checkpoint { node: newest.addr().get(), offset, below: address(below) };
+        }
+        // An empty node may go; the end of the one below is the same moment.
+        // SAFETY: as above.
+        let closed_at = below.map_or(0, |below| unsafe { below.as_ref() }.closed_at);
+        Checkpoint { node: address(below), offset: closed_at, below: address(below) }
     }
 
     /// Ends every block made since `checkpoint`, and those resized or moved since beyond it.
     ///
     /// `false`: nothing has changed, because the checkpoint is another arena's, or its node went back to
-    /// the backing since. One walk over the nodes added since.
+    /// the backing since: by a reset, or because every block in it was freed. One walk over the nodes added since.
     #[track_caller]
     pub fn rewind(&mut self, checkpoint: Checkpoint) -> bool {
         // SAFETY: `&mut self` ends every borrow of a block.
-        unsafe { self.rewind_shared(checkpoint) }
+        unsafe { self.rewind_shared(checkpoint, false) }
     }
 
     /// Runs `body` and ends every block that it made, also where it unwinds.
@@ -79,25 +91,34 @@ impl<A: Allocator> ArenaAllocator<A> {
         Scope { arena: self }.scope(body)
     }
 
+    /// `own`: the checkpoint is known to be of this arena, with no reset since, so that the node below its own is
+    /// still there.
+    ///
     /// # Safety
     /// Nobody uses a block made since `checkpoint` any more.
     #[track_caller]
-    unsafe fn rewind_shared(&self, checkpoint: Checkpoint) -> bool {
+    unsafe fn rewind_shared(&self, checkpoint: Checkpoint, own: bool) -> bool {
         let Some(newest) = self.newest.get() else { return checkpoint.node == 0 };
         if newest.addr().get() == checkpoint.node {
             let end = self.next().addr() - checkpoint.node;
-            self.open(newest, checkpoint.offset.min(end));
+            self.lower_next((checkpoint.node + checkpoint.offset.min(end)).wrapping_neg());
             return true;
         }
         self.note_high_water();
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let below = unsafe { newest.as_ref() }.previous;
-        let Some(kept) = self.find_from(below, checkpoint.node) else { return false };
-        if let Some(kept) = kept {
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            let closed_at = unsafe { &mut (*kept.as_ptr()).closed_at };
-            *closed_at = checkpoint.offset.min(*closed_at);
-        }
+        let kept = match self.find_from(below, checkpoint.node) {
+            Some(Some(kept)) => {
+                // SAFETY: by I1 the header is there, and no reference to it exists.
+                let closed_at = unsafe { &mut (*kept.as_ptr()).closed_at };
+                *closed_at = checkpoint.offset.min(*closed_at);
+                Some(kept)
+            }
+            Some(None) => None,
+            // The checkpoint's node has emptied and gone; what was older lies in the nodes below it.
+            None if own => self.find_from(below, checkpoint.below).flatten(),
+            None => return false,
+        };
         // SAFETY: by I1 the header is there, and no reference to it exists.
         unsafe { (*newest.as_ptr()).previous = kept };
         self.open(newest, HEADER);
@@ -163,7 +184,7 @@ impl<A: Allocator> Drop for Rewind<'_, A> {
     fn drop(&mut self) {
         // SAFETY: only a scope's body allocates while a `Rewind` lives, through borrows that end with it: the
         // scope outside is mutably borrowed meanwhile, and `Scope` lends the arena for no longer than itself.
-        let known = unsafe { self.arena.rewind_shared(self.checkpoint) };
+        let known = unsafe { self.arena.rewind_shared(self.checkpoint, true) };
         debug_assert!(known, "a scope's node stays while the scope lasts");
     }
 }
