@@ -4,6 +4,8 @@
 //! Shared by the arena and the fixed buffer.
 #![forbid(unsafe_code)]
 
+use core::num::NonZeroUsize;
+
 use terrace_core::Alignment;
 
 /// The largest block that any allocator hands out (clause 2 of the contract).
@@ -42,6 +44,12 @@ pub(crate) const fn bump_negated(neg_from: usize, len: usize, alignment: Alignme
         }
     }
     Some((neg_start, neg_end))
+}
+
+/// Bytes of a node whose first block, of `len` bytes, starts at `header` rounded up to `alignment`.
+pub(crate) fn node_len(header: usize, alignment: Alignment, len: NonZeroUsize) -> Option<usize> {
+    let start = alignment.forward(header)?;
+    len.get().checked_add(start).filter(|&size| size <= MAX_LEN)
 }
 
 /// What an arena holds of its backing at one moment, in bytes.
@@ -113,7 +121,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #![proptest_config(ProptestConfig::with_cases(16 * ProptestConfig::default().cases))]
 
         /// Address 0 has no negation: a block that starts or ends there does not exist.
         #[test]

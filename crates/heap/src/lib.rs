@@ -33,6 +33,8 @@ pub mod arena;
 mod bump;
 mod fixed;
 mod log;
+#[cfg(doctest)]
+mod misuse;
 mod stats;
 mod transparent;
 
