@@ -139,6 +139,7 @@ pub enum Found {
 }
 
 /// Reads one record.
+#[inline(always)]
 pub fn read(words: &[u64]) -> Found {
     let Some(&head) = words.first() else { return Found::Short };
     let count = match head & 0xff {
