@@ -1,0 +1,128 @@
+//! Every allocator of ours over every sensible backing: random programs, each with every call of the backing
+//! refused in turn. Prints the matrix.
+//!
+//! ```text
+//! TERRACE_PROGRAMS=10000 cargo test --release -p terrace-testkit --test matrix -- --nocapture
+//! ```
+
+use std::{cell::Cell, num::NonZeroUsize};
+
+use terrace_core::{Allocator, SystemAllocator};
+use terrace_heap::{ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, StatsAllocator};
+use terrace_sys::PageAllocator;
+use terrace_testkit::{Check, Monitor, Programs, Start, programs};
+
+const INLINE: usize = 4096;
+
+/// Makes an allocator over a backing, and hands it on.
+type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
+/// Makes a backing, and hands it on.
+type Base = (&'static str, fn(&Start, &mut Check<'_>));
+
+const LAYERS: [Layer; 6] = [
+    ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
+    ("arena, limit", |start, backing, check| {
+        let arena = ArenaAllocator::new(backing);
+        arena.set_limit(start.limit());
+        check(&arena);
+    }),
+    ("arena, chunk", |start, backing, check| {
+        let chunk = NonZeroUsize::new(start.chunk()).expect("a chunk has a byte");
+        // Refused on command, there is nothing to check.
+        if let Ok(arena) = ArenaAllocator::with_capacity(backing, chunk) {
+            check(&arena);
+        }
+    }),
+    ("log", |_, backing, check| {
+        let calls = Cell::new(0usize);
+        check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
+    }),
+    ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
+];
+
+const BASES: [Base; 8] = [
+    ("ground", |start, use_it| use_it(&start.backing())),
+    ("system", |start, use_it| use_it(&start.over(SystemAllocator))),
+    ("page", |start, use_it| use_it(&start.over(PageAllocator))),
+    ("fixed", |start, use_it| {
+        let mut buffer = start.buffer();
+        use_it(&start.over(FixedBufferAllocator::new(buffer.bytes())));
+    }),
+    ("inline", |start, use_it| {
+        let buffer = InlineBuffer::<INLINE>::new();
+        use_it(&start.over(&buffer));
+    }),
+    ("arena(page)", |start, use_it| use_it(&start.over(ArenaAllocator::new(start.over(PageAllocator))))),
+    ("log(ground)", |start, use_it| {
+        use_it(&start.over(LogAllocator::new(start.backing(), |_: &Call| ())));
+    }),
+    ("stats(system)", |start, use_it| {
+        use_it(&start.over(StatsAllocator::new(start.over(SystemAllocator))));
+    }),
+];
+
+/// Allocators that stand on nothing.
+const ALONE: [Base; 4] = [
+    ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
+    ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
+    ("page", |_, check| check(&PageAllocator)),
+    ("system", |_, check| check(&SystemAllocator)),
+];
+
+/// Runs one pair; the cell says how many programs and runs passed.
+fn cell(make: impl Fn(&Start, &mut Check<'_>)) -> Result<String, String> {
+    let options = Programs::default();
+    let short = Programs { count: options.count.min(options.count / 4 + 8), ..options };
+    let short = if std::env::var_os("TERRACE_PROGRAMS").is_some() { options } else { short };
+    let summary = programs(&short, make).map_err(|failure| failure.to_string())?;
+    assert!(summary.steps > 0, "nothing was run");
+    Ok(format!("{}/{}", summary.programs, summary.runs))
+}
+
+/// Over the backing under a monitor of its own, so that both sides of each layer are watched.
+fn over(base: &Base, layer: &Layer) -> Result<String, String> {
+    cell(|start, check| (base.1)(start, &mut |backing| (layer.1)(start, backing, check)))
+}
+
+#[test]
+fn every_allocator_passes_over_every_backing() {
+    let mut failures = Vec::new();
+    let mut put = |pair: String, result: Result<String, String>| match result {
+        Ok(text) => format!(" {text:>15}"),
+        Err(failure) => {
+            failures.push(format!("{pair}: {failure}"));
+            format!(" {:>15}", "BROKEN")
+        }
+    };
+    let mut lines = vec!["programs/runs passed; rows over columns".to_owned()];
+    lines.push(BASES.iter().fold(" ".repeat(18), |line, (name, _)| format!("{line} {name:>15}")));
+    for layer in &LAYERS {
+        let mut line = format!("{:<18}", layer.0);
+        for base in &BASES {
+            line += &put(format!("{} over {}", layer.0, base.0), over(base, layer));
+        }
+        lines.push(line);
+    }
+    for alone in &ALONE {
+        lines.push(format!("{:<18}{}", alone.0, put(alone.0.to_owned(), cell(alone.1))));
+    }
+    println!("{}", lines.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a program sees of a correct stack is no breach.
+#[test]
+fn a_program_runs_clean_over_monitors() {
+    let below = Monitor::backing(PageAllocator);
+    let reports = below.reports();
+    let arena = Monitor::new(ArenaAllocator::new(below));
+    let numbers: Vec<_> = (1..500usize).map(|n| (n, terrace_core::Alignment::of::<u64>())).collect();
+    for &(len, alignment) in &numbers {
+        arena.alloc(NonZeroUsize::new(len).expect("from 1"), alignment).expect("memory");
+    }
+    assert_eq!(arena.live().len(), numbers.len());
+    arena.assert_clean();
+    drop(arena);
+    reports.assert_clean();
+}
