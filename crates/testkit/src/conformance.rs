@@ -132,7 +132,7 @@ pub fn clause_3_a_refusal_changes_nothing(make: impl Fn(&Start, &mut Check<'_>))
         ops.extend([Op::Resize { block, len: 90_000 }, Op::Remap { block, len: 90_000 }, alloc(200_000, 64)]);
         ops.extend([Op::Resize { block, len: 1 << 40 }, Op::Remap { block, len: 1 << 40 }, alloc(7, 1)]);
     }
-    swept(3, &make, &ops);
+    refused_in_turn(3, &make, &ops);
 }
 
 /// Clause 4: resize and remap keep the head of the block, wherever it lies; and what `resize` would grant,
@@ -144,7 +144,7 @@ pub fn clause_4_contents_are_kept(make: impl Fn(&Start, &mut Check<'_>)) {
         ops.extend([Op::Resize { block: round, len }, Op::Remap { block: round, len: len + 1 }]);
         ops.extend([Op::Remap { block: round + 1, len }, Op::Resize { block: round + 1, len: len + 1 }]);
     }
-    swept(4, &make, &ops);
+    refused_in_turn(4, &make, &ops);
 }
 
 /// Clause 4: `alloc_zeroed` is zero, also over memory that was dirty, and leaves its neighbours alone.
@@ -155,7 +155,7 @@ pub fn clause_4_zeroed_is_zero(make: impl Fn(&Start, &mut Check<'_>)) {
         ops.extend([alloc(len, 8), alloc(3, 1), Op::Free { block: 0 }, alloc_zeroed(len, 8), Op::Free { block: 1 }]);
         ops.extend([alloc_zeroed(len, 8), Op::Free { block: 0 }]);
     }
-    swept(4, &make, &ops);
+    refused_in_turn(4, &make, &ops);
 }
 
 /// Clause 6: threads allocate, resize and free at once, and free each other's blocks.
@@ -245,7 +245,7 @@ pub fn clause_8_reset_ends_every_block(make: impl Fn(&Start, &mut (dyn FnMut(&mu
 /// [`Twins`](crate::Twins).
 #[track_caller]
 pub fn clause_9_clones_are_handles(make: impl Fn(&Start, &mut Check<'_>)) {
-    swept(9, &make, &[alloc(8, 8), alloc(8, 8), alloc(100, 1), Op::Free { block: 0 }, alloc(8, 8)]);
+    refused_in_turn(9, &make, &[alloc(8, 8), alloc(8, 8), alloc(100, 1), Op::Free { block: 0 }, alloc(8, 8)]);
     random_programs(make);
 }
 
@@ -275,7 +275,7 @@ pub fn clause_11_everything_goes_back(make: impl Fn(&Start, &mut Check<'_>)) {
         ops.extend([alloc(50 + 300 * n, 1 << n), alloc_zeroed(20, 8), Op::Resize { block: n, len: 3000 }]);
         ops.extend([Op::Remap { block: n, len: 10 }, Op::Free { block: n * 3 }]);
     }
-    swept(11, &make, &ops);
+    refused_in_turn(11, &make, &ops);
 }
 
 fn alloc(len: usize, alignment: usize) -> Op {
@@ -298,33 +298,40 @@ fn sweep() -> impl Iterator<Item = Setup> {
     })
 }
 
-/// Runs the steps over every kind of backing, with every call of it refused in turn.
+/// Runs the steps over every kind of backing.
 #[track_caller]
 fn swept(clause: u8, make: &impl Fn(&Start, &mut Check<'_>), ops: &[Op]) {
     for setup in sweep() {
-        let script = Script { setup, ops: ops.to_vec(), ..Script::default() };
-        let result = run_with_refusals(&script, true, &mut crate::Summary::default(), make);
-        panic_on_failure(clause, result);
+        passed(clause, run(&script(setup, ops), make));
     }
 }
 
-/// As `swept`; and while nothing is refused on command, each request for memory is granted.
+/// As `swept`, and with every call of the backing refused in turn.
+#[track_caller]
+fn refused_in_turn(clause: u8, make: &impl Fn(&Start, &mut Check<'_>), ops: &[Op]) {
+    for setup in sweep() {
+        passed(clause, run_with_refusals(&script(setup, ops), true, &mut crate::Summary::default(), make));
+    }
+}
+
+/// As `swept`, and each request for memory is granted.
 #[track_caller]
 fn granted(clause: u8, make: &impl Fn(&Start, &mut Check<'_>), ops: &[Op]) {
-    swept(clause, make, ops);
     for setup in sweep() {
-        let script = Script { setup, ops: ops.to_vec(), ..Script::default() };
-        let run = run(&script, make).unwrap_or_default();
+        let script = script(setup, ops);
+        let run = passed(clause, run(&script, make));
         assert!(run.steps > 0, "no step was taken: does the maker call `check`?");
         assert_eq!(run.denied, 0, "small requests were refused, over a backing with plenty of memory\n{script}");
     }
 }
 
+fn script(setup: Setup, ops: &[Op]) -> Script {
+    Script { setup, ops: ops.to_vec(), ..Script::default() }
+}
+
 #[track_caller]
-fn panic_on_failure(clause: u8, result: Result<(), Box<Failure>>) {
-    if let Err(failure) = result {
-        panic!("in the test of clause {clause}: {failure}");
-    }
+fn passed<T>(clause: u8, result: Result<T, Box<Failure>>) -> T {
+    result.unwrap_or_else(|failure| panic!("in the test of clause {clause}: {failure}"))
 }
 
 #[track_caller]

@@ -50,6 +50,9 @@ impl Snapshot {
         self.windows.iter().find_map(|(start, was)| {
             let end = (start + was.len()).min(kept);
             let now = bytes.get(*start..end)?;
+            if now == &was[..now.len()] {
+                return None;
+            }
             let at = now.iter().zip(was).position(|(now, was)| now != was)?;
             Some(start + at)
         })
@@ -77,12 +80,31 @@ pub(crate) unsafe fn fill(block: NonNull<u8>, from: usize, len: usize) {
 pub(crate) unsafe fn first_not_zero(block: NonNull<u8>, len: usize) -> Option<usize> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { NonNull::slice_from_raw_parts(block, len).as_ref() };
-    windows(len, len).into_iter().flatten().find(|&offset| bytes[offset] != 0)
+    let zeroes = [0; 256]; // By whole chunks, since tests are not optimised.
+    windows(len, len).into_iter().find_map(|range| {
+        let chunks = bytes[range.clone()].chunks(zeroes.len());
+        let at = chunks.clone().position(|chunk| *chunk != zeroes[..chunk.len()])?;
+        let within = chunks.skip(at).flatten().position(|&byte| byte != 0)?;
+        Some(range.start + at * zeroes.len() + within)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_byte_that_is_not_zero_is_found_in_every_place() {
+        let mut bytes = vec![0u8; 600];
+        for at in 0..600 {
+            bytes[at] = 1;
+            // SAFETY: the vector's own bytes.
+            assert_eq!(unsafe { first_not_zero(NonNull::from(&mut bytes[..]).cast(), 600) }, Some(at));
+            // SAFETY: as above.
+            assert_eq!(unsafe { first_not_zero(NonNull::from(&mut bytes[..]).cast(), at) }, None);
+            bytes[at] = 0;
+        }
+    }
 
     #[test]
     fn windows_lie_inside_and_reach_both_ends() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  one block of the system, aligned to twice what was asked
-//!  ├ FENCE … ┬── len bytes, POISON ──┬── FENCE: room to grow, and a margin ──┤
+//!  ├┄ FENCE ─┬── len bytes, POISON ──┬── FENCE: room to grow, and a margin ──┤
 //!            ▲ aligned to exactly what was asked, to no more
 //! ```
 //!
@@ -35,7 +35,7 @@ const FENCE: u8 = 0xFE;
 const POISON: u8 = 0xD7;
 const MARGIN: usize = 16;
 /// The strictest alignment that is served; more would cost too much address space.
-const STRICTEST: usize = 1 << 20;
+const STRICTEST: usize = 1 << 17;
 
 /// A block of the system and where ours lies in it.
 struct Piece {
@@ -100,18 +100,17 @@ impl Ground {
     }
 
     fn check_spare(&self, piece: &Piece) {
-        let bytes = piece.bytes(0, piece.layout.size());
-        let from = piece.offset;
-        if let Some(at) = bytes.iter().position(|&byte| byte != POISON) {
-            let offset = at.saturating_sub(from);
+        let bytes = piece.bytes(piece.edge(), piece.layout.size());
+        if let Some(at) = first_other(bytes, POISON) {
+            let offset = at.saturating_sub(piece.offset - piece.edge());
             self.report(Finding::WroteAfterFree { block: piece.block, offset });
         }
     }
 
     fn check_fence(&self, piece: &Piece) {
         let end = piece.offset + piece.block.len;
-        let (before, behind) = (piece.bytes(0, piece.offset), piece.bytes(end, piece.layout.size()));
-        if before.iter().chain(behind).any(|&byte| byte != FENCE) {
+        let (before, behind) = (piece.bytes(piece.edge(), piece.offset), piece.bytes(end, piece.layout.size()));
+        if first_other(before, FENCE).or(first_other(behind, FENCE)).is_some() {
             self.report(Finding::WroteOutside { block: piece.block });
         }
     }
@@ -134,10 +133,15 @@ impl Piece {
         unsafe { self.base.add(self.offset) }
     }
 
+    /// Where the fence begins: what lies before it is only there for the alignment.
+    fn edge(&self) -> usize {
+        self.offset - MARGIN
+    }
+
     fn bytes(&self, from: usize, to: usize) -> &[u8] {
         // SAFETY: callers stay inside the layout.
         let start = unsafe { self.base.add(from) };
-        // SAFETY: by I3 all is filled when the piece is made, and by I1 of this ground.
+        // SAFETY: by I3 all from `edge` on is filled when the piece is made, and by I1 of this ground.
         unsafe { NonNull::slice_from_raw_parts(start, to - from).as_ref() }
     }
 
@@ -152,10 +156,17 @@ impl Piece {
     fn dress(&mut self, len: usize, kept: usize) {
         self.block.len = len;
         let (start, end, size) = (self.offset, self.offset + len, self.layout.size());
-        self.fill(0, start, FENCE);
+        self.fill(self.edge(), start, FENCE);
         self.fill(start + kept.min(len), end, POISON);
         self.fill(end, size, FENCE);
     }
+}
+
+/// The first byte that is not `byte`; by whole chunks, since tests are not optimised.
+fn first_other(bytes: &[u8], byte: u8) -> Option<usize> {
+    let chunk = [byte; 256];
+    let at = bytes.chunks(chunk.len()).position(|bytes| *bytes != chunk[..bytes.len()])? * chunk.len();
+    bytes[at..].iter().position(|&other| other != byte).map(|offset| at + offset)
 }
 
 /// An odd multiple of the alignment, and so not aligned any stricter, that leaves a margin before the block.
@@ -226,8 +237,8 @@ unsafe impl Allocator for Ground {
         let Some(mut piece) = pieces.live.remove(&memory.addr().get()) else { return };
         pieces.held -= piece.block.len;
         self.check_fence(&piece);
-        let size = piece.layout.size();
-        piece.fill(0, size, POISON);
+        let (edge, size) = (piece.edge(), piece.layout.size());
+        piece.fill(edge, size, POISON);
         pieces.spare.push(piece);
     }
 }
