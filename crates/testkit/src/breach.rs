@@ -297,8 +297,19 @@ impl fmt::Debug for Reports {
     }
 }
 
-/// One breach a line.
+/// One breach a line, with the line of code that made the call.
 pub(crate) struct Lines<'a>(pub(crate) &'a [Breach]);
+
+/// One breach a line, where a script says what was called.
+pub(crate) struct Clauses<'a>(pub(crate) &'a [Breach]);
+
+impl fmt::Display for Clauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|Breach { clause, finding, .. }| {
+            writeln!(f, "  clause {clause} ({}): {finding}", name(*clause))
+        })
+    }
+}
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -63,7 +63,8 @@ pub struct Monitor<A, H: Handler = Reports> {
     handler: H,
     role: Role,
     made_at: &'static Location<'static>,
-    /// A sum over what all monitors of one program hold, changed by each block that comes and goes.
+    /// A sum over what all backings of one program hold, changed by each block that comes and goes. A monitor on
+    /// top only reads it.
     holdings: Arc<AtomicU64>,
     backing: A,
 }
@@ -141,7 +142,7 @@ impl<A, H: Handler> Monitor<A, H> {
             self.report(Finding::Overlap { block, other }, site);
             return false;
         }
-        self.holdings.fetch_add(mixed(block), SeqCst);
+        self.count(mixed(block));
         true
     }
 
@@ -152,8 +153,23 @@ impl<A, H: Handler> Monitor<A, H> {
             self.report(finding, site);
             return false;
         }
-        self.holdings.fetch_sub(mixed(block), SeqCst);
+        self.count(mixed(block).wrapping_neg());
         true
+    }
+
+    fn count(&self, change: u64) {
+        if self.role == Role::Backing {
+            self.holdings.fetch_add(change, SeqCst);
+        }
+    }
+
+    /// # Safety
+    /// `memory` is live, and nobody writes to it meanwhile.
+    unsafe fn before(&self, memory: NonNull<[u8]>, new_len: usize) -> Before {
+        // SAFETY: the caller's promise, passed on unchanged.
+        let bytes = unsafe { Snapshot::take(memory, new_len) };
+        let held = (self.role == Role::Top).then(|| self.holdings.load(SeqCst));
+        Before { start: memory.cast(), bytes, held }
     }
 
     /// Looks at a block that was handed out just now; `false` where it must not be touched.
@@ -169,13 +185,13 @@ impl<A, H: Handler> Monitor<A, H> {
     }
 
     /// What remains to do after a granted resize or remap of `old` to `new` at `start`.
-    fn moved(&self, before: &Snapshot, old: Block, new: Block, start: NonNull<u8>, site: &'static Location<'static>) {
+    fn moved(&self, before: &Before, old: Block, new: Block, start: NonNull<u8>, site: &'static Location<'static>) {
         if !self.admit(new, site) {
             return;
         }
         let kept = old.len.min(new.len);
         // SAFETY: just granted with `new.len` bytes, over no live block.
-        if let Some(offset) = unsafe { before.first_change(start, kept) } {
+        if let Some(offset) = unsafe { before.bytes.first_change(start, kept) } {
             self.report(Finding::LostContents { block: new, offset }, site);
         }
         if new.len > old.len {
@@ -184,15 +200,28 @@ impl<A, H: Handler> Monitor<A, H> {
         }
     }
 
-    fn refused(&self, before: &Snapshot, block: Block, start: NonNull<u8>, site: &'static Location<'static>) {
+    /// What remains to do after a refusal. Where the backings hold other blocks than before, this one may be among
+    /// them and gone, and is not looked at.
+    fn refused(&self, before: &Before, block: Block, site: &'static Location<'static>) {
         if !self.put(block, site) {
             return;
         }
+        if before.held.is_some_and(|held| held != self.holdings.load(SeqCst)) {
+            return self.report(Finding::RefusalChangedBacking, site);
+        }
         // SAFETY: live as before, by clause 3.
-        if let Some(offset) = unsafe { before.first_change(start, block.len) } {
+        if let Some(offset) = unsafe { before.bytes.first_change(before.start, block.len) } {
             self.report(Finding::RefusalChangedBlock { block, offset }, site);
         }
     }
+}
+
+/// How things were before a resize or a remap.
+struct Before {
+    start: NonNull<u8>,
+    bytes: Snapshot,
+    /// What the backings held, where that is known to be nobody else's doing.
+    held: Option<u64>,
 }
 
 /// Spreads a block over 64 bits, so that sums of different sets differ.
@@ -255,7 +284,7 @@ unsafe impl<A: Allocator, H: Handler> Allocator for Monitor<A, H> {
             return false;
         }
         // SAFETY: live by the shadow; the caller's for the length of this call.
-        let before = unsafe { Snapshot::take(memory, new_len.get()) };
+        let before = unsafe { self.before(memory, new_len.get()) };
         // What is cut off may be another's as soon as the backing is asked (I1); the rest stays.
         let rest = Block { len: old.len.min(new_len.get()), ..old };
         self.put(rest, site);
@@ -267,7 +296,7 @@ unsafe impl<A: Allocator, H: Handler> Allocator for Monitor<A, H> {
         if granted {
             self.moved(&before, old, Block { len: new_len.get(), ..old }, start, site);
         } else {
-            self.refused(&before, old, start, site);
+            self.refused(&before, old, site);
         }
         granted
     }
@@ -279,7 +308,7 @@ unsafe impl<A: Allocator, H: Handler> Allocator for Monitor<A, H> {
             return None;
         }
         // SAFETY: live by the shadow; the caller's for the length of this call.
-        let before = unsafe { Snapshot::take(memory, new_len.get()) };
+        let before = unsafe { self.before(memory, new_len.get()) };
         let watch = self.watch("remap", site);
         // SAFETY: live, as the shadow says too.
         let result = unsafe { self.backing.remap(memory, alignment, new_len) };
@@ -289,7 +318,7 @@ unsafe impl<A: Allocator, H: Handler> Allocator for Monitor<A, H> {
                 let new = Block { address: start.addr().get(), len: new_len.get(), alignment };
                 self.moved(&before, old, new, start, site);
             }
-            None => self.refused(&before, old, memory.cast(), site),
+            None => self.refused(&before, old, site),
         }
         result
     }
@@ -380,7 +409,7 @@ impl<A, H: Handler> Monitor<A, H> {
         let mut shadow = self.shadow();
         let gone = shadow.blocks().map(mixed).fold(0, u64::wrapping_add);
         shadow.clear();
-        self.holdings.fetch_sub(gone, SeqCst);
+        self.count(gone.wrapping_neg());
     }
 }
 

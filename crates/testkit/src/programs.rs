@@ -19,7 +19,7 @@ use terrace_core::Alignment;
 
 use crate::{
     Check, Start,
-    breach::{Breach, Lines},
+    breach::{Breach, Clauses},
     failing::Refusal,
     runner::run,
     script::{Op, Script, Setup},
@@ -77,7 +77,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the contract is broken by this script:\n\n{}\n{}", self.script, Lines(&self.breaches))
+        let (script, clauses) = (&self.script, Clauses(&self.breaches));
+        write!(f, "the contract is broken by this script, after which what is live is freed:\n\n{script}\n{clauses}")
     }
 }
 

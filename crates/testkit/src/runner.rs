@@ -15,7 +15,7 @@ use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     ptr::NonNull,
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
 };
 
 use terrace_core::{Alignment, Allocator};
@@ -147,8 +147,7 @@ pub(crate) struct Driver<'s, 'a> {
 
 impl<'s, 'a> Driver<'s, 'a> {
     pub(crate) fn new(start: &'s Start, allocator: &'a dyn Allocator) -> Self {
-        let reports = start.reports();
-        let top = Monitor::counted_in(Arc::default(), allocator, Role::Top, reports.clone());
+        let (reports, top) = (start.reports(), start.top(allocator));
         Self { start, reports, top, live: Vec::new(), colors: 0, denied: 0 }
     }
 
@@ -202,7 +201,7 @@ impl<'s, 'a> Driver<'s, 'a> {
                 true
             }
         };
-        if !granted && self.start.held() != held {
+        if !granted && self.reports.is_clean() && self.start.held() != held {
             self.report(Finding::RefusalChangedBacking);
         }
         self.reports.is_clean() && self.all_as_painted(granted)

@@ -70,6 +70,11 @@ impl Start {
         self.setup
     }
 
+    /// A monitor above all, for a single thread: it sees what a refused call leaves with the backings.
+    pub(crate) fn top<A>(&self, allocator: A) -> Monitor<A> {
+        Monitor::counted_in(Arc::clone(&self.holdings), allocator, Role::Top, self.reports())
+    }
+
     pub(crate) fn reports(&self) -> Reports {
         self.reports.clone()
     }

@@ -75,7 +75,7 @@ const ALONE: [Base; 4] = [
 fn cell(make: impl Fn(&Start, &mut Check<'_>)) -> Result<String, String> {
     let asked = std::env::var_os("TERRACE_PROGRAMS").is_some();
     let options = Programs::default();
-    let options = if asked { options } else { Programs { count: 24, ..options } };
+    let options = if asked { options } else { Programs { count: 16, ..options } };
     let summary = programs(&options, make).map_err(|failure| failure.to_string())?;
     if summary.steps == 0 {
         return Err("nothing was run".to_owned());

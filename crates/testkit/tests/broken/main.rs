@@ -5,7 +5,8 @@
 mod bump;
 mod passing;
 
-use terrace_testkit::{Check, Failure, Programs, Script, Start, Twins, programs, replay};
+use terrace_core::SystemAllocator;
+use terrace_testkit::{Check, Failure, Finding, Programs, Script, Start, Twins, programs, replay};
 
 /// More than the default, since each must be caught for sure.
 fn options() -> Programs {
@@ -67,6 +68,16 @@ faults! {
     bytes_written_after_the_return: 11 passing(passing::Fault::WritesAfterFree);
     remap_that_refuses_what_resize_grants: 4 passing(passing::Fault::RemapRefuses);
     a_panic_when_the_backing_refuses: 10 passing(passing::Fault::Panics);
+}
+
+/// What a refused call gave back may be gone: the judge does not read it.
+#[test]
+fn a_block_that_a_refusal_gave_back_is_not_touched() {
+    let make = |start: &Start, check: &mut Check<'_>| {
+        check(&passing::Passing::new(start.over(SystemAllocator), passing::Fault::RefusedGrowMoves));
+    };
+    let failure = replay(&"alloc 100 align 8\nremap 0 200".parse().unwrap(), make).unwrap_err();
+    assert!(matches!(failure.breaches[0].finding, Finding::RefusalChangedBacking), "{failure}");
 }
 
 #[test]
