@@ -5,7 +5,15 @@
 //! TERRACE_PROGRAMS=10000 cargo test --release -p terrace-testkit --test matrix -- --nocapture
 //! ```
 
-use std::{cell::Cell, num::NonZeroUsize};
+use std::{
+    cell::Cell,
+    num::NonZeroUsize,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use terrace_core::{Allocator, SystemAllocator};
 use terrace_heap::{ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, StatsAllocator};
@@ -85,33 +93,48 @@ fn cell(make: impl Fn(&Start, &mut Check<'_>)) -> Result<String, String> {
 
 /// Over the backing under a monitor of its own, so that both sides of each layer are watched.
 fn over(base: &Base, layer: &Layer) -> Result<String, String> {
-    cell(|start, check| (base.1)(start, &mut |backing| (layer.1)(start, backing, check)))
+    let result = cell(|start, check| (base.1)(start, &mut |backing| (layer.1)(start, backing, check)));
+    result.map_err(|failure| format!("{} over {}: {failure}", layer.0, base.0))
+}
+
+/// The cells of all pairs, row by row, then of those that stand alone; as many at a time as there are processors.
+fn cells() -> Vec<Result<String, String>> {
+    let pairs: Vec<_> = LAYERS.iter().flat_map(|layer| BASES.iter().map(move |base| (base, layer))).collect();
+    let (next, count) = (AtomicUsize::new(0), pairs.len() + ALONE.len());
+    let done = Mutex::new(vec![Err("not run".to_owned()); count]);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let result = match pairs.get(at) {
+                        Some((base, layer)) => over(base, layer),
+                        None if at < count => cell(ALONE[at - pairs.len()].1),
+                        None => return,
+                    };
+                    done.lock().expect("nobody panicked")[at] = result;
+                }
+            });
+        }
+    });
+    done.into_inner().expect("nobody panicked")
 }
 
 #[test]
 fn every_allocator_passes_over_every_backing() {
-    let mut failures = Vec::new();
-    let mut put = |pair: String, result: Result<String, String>| match result {
-        Ok(text) => format!(" {text:>15}"),
-        Err(failure) => {
-            failures.push(format!("{pair}: {failure}"));
-            format!(" {:>15}", "BROKEN")
-        }
-    };
-    let mut lines = vec!["programs/runs passed; rows over columns".to_owned()];
-    lines.push(BASES.iter().fold(" ".repeat(18), |line, (name, _)| format!("{line} {name:>15}")));
-    for layer in &LAYERS {
-        let mut line = format!("{:<18}", layer.0);
-        for base in &BASES {
-            line += &put(format!("{} over {}", layer.0, base.0), over(base, layer));
-        }
-        lines.push(line);
+    let cells = cells();
+    let (pairs, alone) = cells.split_at(LAYERS.len() * BASES.len());
+    let shown = |cell: &Result<String, String>| format!(" {:>16}", cell.as_deref().unwrap_or("BROKEN"));
+    println!("programs/runs passed, rows over columns");
+    println!("{:<18}{}", "", BASES.map(|(name, _)| format!(" {name:>16}")).concat());
+    for ((name, _), row) in LAYERS.iter().zip(pairs.chunks(BASES.len())) {
+        println!("{name:<18}{}", row.iter().map(shown).collect::<String>());
     }
-    for alone in &ALONE {
-        lines.push(format!("{:<18}{}", alone.0, put(alone.0.to_owned(), cell(alone.1))));
+    for ((name, _), cell) in ALONE.iter().zip(alone) {
+        println!("{name:<18}{}", shown(cell));
     }
-    println!("{}", lines.join("\n"));
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let broken: Vec<&str> = cells.iter().filter_map(|cell| cell.as_ref().err().map(String::as_str)).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 /// What a program sees of a correct stack is no breach.
