@@ -142,7 +142,8 @@ pub fn clause_3_a_refusal_changes_nothing(make: impl Fn(&Start, &mut Check<'_>))
     let mut ops: Vec<Op> = (0..6).map(|n| alloc(10 << n, 8)).collect();
     for block in 0..6 {
         ops.extend([Op::Resize { block, len: 90_000 }, Op::Remap { block, len: 90_000 }, alloc(200_000, 64)]);
-        ops.extend([Op::Resize { block, len: 1 << 40 }, Op::Remap { block, len: 1 << 40 }, alloc(7, 1)]);
+        let len = usize::MAX >> 2; // No machine has it.
+        ops.extend([Op::Resize { block, len }, Op::Remap { block, len }, alloc(7, 1)]);
     }
     refused_in_turn(3, &make, &ops);
 }
@@ -265,17 +266,13 @@ pub fn clause_9_clones_are_handles(make: impl Fn(&Start, &mut Check<'_>)) {
 #[track_caller]
 pub fn clause_10_nothing_unwinds(make: impl Fn(&Start, &mut Check<'_>)) {
     let mut ops = vec![alloc(0, 1), alloc(1, 1)];
-    for log2 in 0..usize::BITS {
-        ops.extend([alloc(1, 1 << log2), alloc_zeroed(1 << log2, 1), Op::Free { block: 1 }]);
-        ops.extend([Op::Resize { block: 0, len: 1 << log2 }, Op::Remap { block: 0, len: usize::MAX >> log2 }]);
+    // What lies between could be had, at the price of a machine's whole memory.
+    for log2 in (0..17).chain(usize::BITS - 2..usize::BITS) {
+        let bytes = 1 << log2;
+        ops.extend([alloc(1, bytes), alloc_zeroed(bytes, 1), Op::Free { block: 1 }]);
+        ops.extend([Op::Resize { block: 0, len: bytes }, Op::Remap { block: 0, len: usize::MAX - (bytes - 1) }]);
+        ops.extend([Op::Remap { block: 0, len: bytes - 1 }, alloc(usize::MAX - bytes, bytes)]);
     }
-    // Real memory may be had for some of these lengths; those that would fill a machine are left out.
-    ops.retain(|op| match *op {
-        Op::Alloc { len, .. } | Op::AllocZeroed { len, .. } | Op::Resize { len, .. } | Op::Remap { len, .. } => {
-            len <= 1 << 16 || len >= usize::MAX >> 2
-        }
-        Op::Free { .. } => true,
-    });
     swept(10, &make, &ops);
 }
 
