@@ -3,7 +3,7 @@
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
 //! - [`LogAllocator`]: tells a sink of every call;
-//! - [`StatsAllocator`]: counts what goes through it.
+//! - [`StatsAllocator`]: counts what goes through it, on machines with 64-bit atomics.
 //!
 //! None of them needs an operating system or a global allocator; each takes its memory from the backing
 //! that it is given:
@@ -35,10 +35,12 @@ mod fixed;
 mod log;
 #[cfg(doctest)]
 mod misuse;
+#[cfg(target_has_atomic = "64")]
 mod stats;
 mod transparent;
 
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
+#[cfg(target_has_atomic = "64")]
 pub use stats::StatsAllocator;

@@ -13,7 +13,8 @@
 //! `remap` left may be heard of in another thread's `alloc` first.
 //!
 //! The sink is a hook (clause 10 of the contract): no lock is held while it runs, it may allocate, here
-//! too, and a panic in it aborts. Costs: one call of the sink, nothing else.
+//! too, and a panic in it aborts. `decommit` and `protect`, which make and end no block, are passed on untold.
+//! Costs: one call of the sink, nothing else.
 
 use core::{fmt, num::NonZeroUsize, panic::Location, ptr::NonNull};
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use support::{Ground, Op, Shadow, align, cases, is_all, len, ops, slice};
+use support::{Ground, HEADER, Op, Shadow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Alignment, AllocError, Allocator, Owns, ResetMode, SystemAllocator};
 use terrace_heap::{ArenaAllocator, Call, CallOp, LogAllocator};
 
@@ -43,12 +43,12 @@ proptest! {
             shadow.step(&arena, op);
             prop_assert_eq!(arena.held_bytes(), ground.held(), "the arena knows what it holds");
             if let Op::Alloc { len, log2, .. } = *op {
-                let need = len + 32usize.next_multiple_of(1 << log2);
+                let need = len + HEADER.next_multiple_of(1 << log2);
                 if shadow.live.len() == before.2 {
                     prop_assert_eq!((arena.used_bytes(), arena.held_bytes()), (before.0, before.1), "a refusal changed something");
                     prop_assert!(stock.is_none() || !ground.has(need), "refused what the backing has");
                 }
-                let made_to_measure = ground.held().saturating_sub(before.1) <= len + 32 + (1 << log2);
+                let made_to_measure = ground.held().saturating_sub(before.1) <= len + HEADER + (1 << log2);
                 prop_assert!(made_to_measure || ground.held() <= law(&ground, most_used, len, 1 << log2), "too generous");
             }
             most_used = most_used.max(arena.used_bytes());
@@ -108,6 +108,8 @@ fn the_last_block_grows_shrinks_and_comes_back_in_place() {
     let above = arena.alloc(len(1), align(1)).unwrap();
     // SAFETY: as above. No longer last: shrinking is free, growing is refused.
     assert!(unsafe { arena.resize(slice(block, 3), align(1), len(2)) });
+    // SAFETY: as above.
+    assert!(unsafe { arena.resize(slice(block, 2), align(1), len(2)) });
     // SAFETY: as above.
     assert!(unsafe { !arena.resize(slice(block, 2), align(1), len(3)) });
     // SAFETY: live, and not used again.
@@ -288,6 +290,39 @@ fn memory_at_the_end_of_the_address_space_goes_back_untouched() {
     assert_eq!(arena.held_bytes(), 0);
 }
 
+/// What was in use before it does not make the next node generous.
+#[test]
+fn the_law_begins_anew_with_a_reset() {
+    for mode in [ResetMode::RetainCapacity, ResetMode::RetainWithLimit(5000), ResetMode::FreeAll] {
+        let ground = Ground::default();
+        let mut arena = ArenaAllocator::with_capacity(&ground, len(10_000)).unwrap();
+        let block = arena.alloc(len(9000), align(1)).unwrap();
+        // SAFETY: live, and not used again.
+        unsafe { arena.free(slice(block, 9000), align(1)) };
+        assert!(arena.reset(mode));
+        arena.alloc(len(10_001), align(1)).unwrap();
+        assert!(ground.held() <= law(&ground, 0, 10_001, 1), "{} held after {mode:?}", ground.held());
+    }
+}
+
+#[test]
+fn an_arena_owns_its_nodes_and_nothing_else() {
+    let (one, other) = (ArenaAllocator::new(SystemAllocator), ArenaAllocator::new(SystemAllocator));
+    let mut blocks = Vec::new();
+    for bytes in [100, 5000, 100_000] {
+        for (mine, theirs) in [(&one, &other), (&other, &one)] {
+            let block = mine.alloc(len(bytes), align(8)).unwrap();
+            // SAFETY: inside the block.
+            blocks.push((mine, theirs, block, unsafe { block.add(bytes - 1) }));
+        }
+    }
+    for (mine, theirs, first, last) in blocks {
+        assert!(mine.owns(first) && mine.owns(last));
+        assert!(!theirs.owns(first) && !theirs.owns(last));
+    }
+    assert!(!one.owns(NonNull::dangling()));
+}
+
 #[test]
 fn the_second_round_after_retaining_asks_for_nothing() {
     let ground = Ground::default();
@@ -409,7 +444,7 @@ fn a_hook_in_the_backing_may_come_back_to_the_arena() {
     }
 }
 
-/// The node grows from 1032 bytes to 1567, the hook takes 900 of them, and 1001 do not fit any more.
+/// The node of 1000 bytes grows to 1567, the hook takes 900 of them, and 1001 do not fit any more.
 #[test]
 fn a_hook_that_takes_the_room_made_for_a_request_leaves_the_books_right() {
     for limit in [2000, 2100, usize::MAX] {

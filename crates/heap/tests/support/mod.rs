@@ -13,6 +13,9 @@ use std::{
 use proptest::prelude::*;
 use terrace_core::{Alignment, AllocError, Allocator};
 
+/// What an arena's node needs for itself.
+pub const HEADER: usize = 4 * size_of::<usize>();
+
 pub fn len(bytes: usize) -> NonZeroUsize {
     NonZeroUsize::new(bytes).expect("a length is not zero")
 }
@@ -37,7 +40,10 @@ struct Block {
     layout: Layout,
 }
 
-/// Hands out std's memory and panics where a block does not come back as it went out.
+/// Bytes behind every block, which nobody may write to.
+const GUARD: usize = 16;
+
+/// Hands out std's memory and panics where a block does not come back as it went out, or was written past.
 #[derive(Default)]
 pub struct Ground {
     live: RefCell<HashMap<usize, Block>>,
@@ -107,11 +113,12 @@ unsafe impl Allocator for Ground {
             return Err(AllocError);
         }
         let room = if self.roomy { len.get().saturating_mul(2) } else { len.get() };
-        let layout = Layout::from_size_align(room, alignment.bytes()).map_err(|_| AllocError)?;
+        let guarded = room.checked_add(GUARD).ok_or(AllocError)?;
+        let layout = Layout::from_size_align(guarded, alignment.bytes()).map_err(|_| AllocError)?;
         // SAFETY: not of size zero.
         let block = NonNull::new(unsafe { alloc(layout) }).ok_or(AllocError)?;
-        // SAFETY: just handed out with `room` bytes. Poison, so that nobody rests on zeroes.
-        unsafe { block.write_bytes(0xD7, room) };
+        // SAFETY: just handed out with so many bytes. Poison, so that nobody rests on zeroes.
+        unsafe { block.write_bytes(0xD7, guarded) };
         self.live.borrow_mut().insert(block.addr().get(), Block { len: len.get(), alignment, layout });
         self.note_peak();
         Ok(block)
@@ -124,7 +131,7 @@ unsafe impl Allocator for Ground {
             let mut live = self.live.borrow_mut();
             let block = live.get_mut(&memory.addr().get()).expect("resize of a block that is not live");
             assert_eq!((block.len, block.alignment), (memory.len(), alignment), "resize of another block");
-            let granted = !refused && new_len.get() <= block.layout.size();
+            let granted = !refused && new_len.get() <= block.layout.size() - GUARD;
             if granted {
                 block.len = new_len.get();
             }
@@ -142,6 +149,10 @@ unsafe impl Allocator for Ground {
     unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
         let block = self.live.borrow_mut().remove(&memory.addr().get()).expect("free of a block that is not live");
         assert_eq!((block.len, block.alignment), (memory.len(), alignment), "free of another block");
+        // SAFETY: the layout is the block's length, or what it once was, and the guard.
+        let guard = unsafe { memory.cast::<u8>().add(block.layout.size() - GUARD) };
+        // SAFETY: `GUARD` bytes lie there, initialised when the block was made.
+        assert!(is_all(unsafe { slice(guard, GUARD).as_ref() }, 0xD7), "somebody wrote past a block");
         // SAFETY: allocated above with this layout, and removed from the live ones, so once.
         unsafe { dealloc(memory.cast().as_ptr(), block.layout) };
     }
