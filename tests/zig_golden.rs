@@ -51,7 +51,7 @@ fn judges(stack: &str) -> Judges {
     match stack {
         "fba" => &[("FixedBufferAllocator", fixed::local)],
         "typed-fba" => &[("typed layer", typed::replay)],
-        "arena-fba" | "arena-page" => &[("ArenaAllocator, by law", law::replay)],
+        "arena-fba" | "arena-page" => &[("SyncArena", arena::replay), ("ArenaAllocator, by law", law::replay)],
         "page" => &[("PageAllocator", page::replay)],
         "stackfallback" | "pool-fba" | "smp" => {
             &[("(none)", |script| Outcome::excepted(script, "the allocator is not there yet"))]

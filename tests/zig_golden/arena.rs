@@ -1,9 +1,11 @@
-//! [`Below`]: the backings of the stacks `arena-fba` and `arena-page`, and the operations on them.
+//! Stacks `arena-*`: `SyncArena` decides and asks its backing as Zig's arena does.
+//!
+//! [`Below`] is the backing of such a script, with the operations on it alone.
 
 use std::{cell::RefCell, num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Alignment, Allocator, ResetMode};
-use terrace_heap::FixedBufferAllocator;
+use terrace_heap::{FixedBufferAllocator, SyncArena};
 
 use crate::{
     blocks::Blocks,
@@ -20,13 +22,15 @@ pub type Backing<'a> = Recorder<&'a dyn Allocator>;
 pub struct Below<'a> {
     pub recorder: Backing<'a>,
     base: &'a dyn Allocator,
+    /// The end index, over a fixed buffer.
+    end: Option<&'a dyn Fn() -> usize>,
     /// The blocks that the script takes from the base itself.
     pinned: RefCell<Blocks>,
 }
 
 impl<'a> Below<'a> {
-    fn new(base: &'a dyn Allocator, names: Names) -> Self {
-        Self { recorder: Recorder::new(base, names), base, pinned: RefCell::default() }
+    fn new(base: &'a dyn Allocator, names: Names, end: Option<&'a dyn Fn() -> usize>) -> Self {
+        Self { recorder: Recorder::new(base, names), base, end, pinned: RefCell::default() }
     }
 
     /// `e N`, `g N`, `p ID LEN ALIGN`, `u ID`; `None`: an operation on the arena.
@@ -58,17 +62,50 @@ impl<'a> Below<'a> {
         unsafe { self.base.free(NonNull::slice_from_raw_parts(start, len.get()), alignment) };
         true
     }
+
+    /// What `q` shows of the backing.
+    fn shown(&self) -> String {
+        let (nodes, bytes) = self.recorder.holding();
+        self.end.map_or_else(|| format!("nodes={nodes} bytes={bytes}"), |end| format!("end={}", end()))
+    }
 }
 
 /// Runs `judge` over the backing that the script names.
 pub fn over_its_backing(script: &Script, judge: fn(&Script, &Below<'_>) -> Outcome) -> Outcome {
     if script.kind() == "arena-page" {
-        return judge(script, &Below::new(&ZigPages, Names::Numbers));
+        return judge(script, &Below::new(&ZigPages, Names::Numbers, None));
     }
     let mut ground = Ground::new(script.parameter(1), script.parameter(2));
     let names = Names::Offsets { origin: ground.origin() };
     let fixed = FixedBufferAllocator::new(ground.buffer());
-    judge(script, &Below::new(&fixed, names))
+    judge(script, &Below::new(&fixed, names, Some(&|| fixed.end_index())))
+}
+
+pub fn replay(script: &Script) -> Outcome {
+    over_its_backing(script, |script, below| {
+        let mut arena = SyncArena::new(&below.recorder);
+        let mut blocks = Blocks::default();
+        script.compare(|line| {
+            if let Some(answer) = below.answer(line) {
+                return answer;
+            }
+            let answer = blocks.answer(&arena, line, &|start| below.recorder.name(start));
+            let decision = answer.unwrap_or_else(|| match line.op[0].as_str() {
+                "q" => format!("cap={} {}", arena.query_capacity(), below.shown()),
+                "x" => {
+                    blocks.clear();
+                    arena.reset(reset_mode(line)).to_string()
+                }
+                "d" => {
+                    blocks.clear();
+                    arena = SyncArena::new(&below.recorder);
+                    "ok".to_string()
+                }
+                other => panic!("an operation that the README does not name: {other}"),
+            });
+            below.recorder.with_requests(decision)
+        })
+    })
 }
 
 /// `x MODE [N]`

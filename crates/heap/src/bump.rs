@@ -1,8 +1,10 @@
 //! The arithmetic of bump allocation, on plain integers: where a block lands, how large a node is.
 //!
 //! Nothing here touches memory, so every function can be tried on every edge of the address space.
-//! Shared by the arena and the fixed buffer.
+//! Shared by the arenas and the fixed buffers.
 #![forbid(unsafe_code)]
+
+use core::num::NonZeroUsize;
 
 use terrace_core::Alignment;
 
@@ -42,6 +44,37 @@ pub(crate) const fn bump_negated(neg_from: usize, len: usize, alignment: Alignme
         }
     }
     Some((neg_start, neg_end))
+}
+
+/// Start and end of a block of `len` bytes bumped from `end`, both counted from address `base`, the limit left to
+/// the caller. The end is at most `MAX_LEN`.
+#[inline]
+pub(crate) const fn bump_index(base: usize, end: usize, len: usize, alignment: Alignment) -> Option<(usize, usize)> {
+    let Some(from) = base.checked_add(end) else { return None };
+    let Some((start, end)) = fit(from, usize::MAX, len, alignment) else { return None };
+    if end - base <= MAX_LEN { Some((start - base, end - base)) } else { None }
+}
+
+/// The size of a node whose last block ends `end` bytes after its `header`: even, since the lowest bit is a flag.
+#[inline]
+pub(crate) const fn even_node(header: usize, end: usize) -> Option<NonZeroUsize> {
+    match end.checked_add(header) {
+        Some(size) if size < MAX_LEN => NonZeroUsize::new(size + (size & 1)),
+        _ => None,
+    }
+}
+
+/// The size of a further node, after one with room for `capacity` bytes, as Zig's arena asks for it: even, and
+/// half again as large as both together.
+pub(crate) const fn further_node(
+    header: usize,
+    capacity: usize,
+    len: usize,
+    alignment: Alignment,
+) -> Option<NonZeroUsize> {
+    let need = header.saturating_add(alignment.bytes()).saturating_add(len);
+    let both = capacity.saturating_add(need).saturating_add(16);
+    even_node(0, both.saturating_add(both / 2))
 }
 
 /// What an arena holds of its backing at one moment, in bytes.
@@ -140,6 +173,30 @@ mod tests {
             let size = holding.new_node(need, len, alignment);
             prop_assert!(size >= need);
             prop_assert!(held + size <= Holding::law(used, nodes + 1, len, alignment));
+        }
+
+        #[test]
+        fn an_index_is_an_address_less_its_base(
+            base in edge(), end in edge(), len in edge(), log2 in 0u32..usize::BITS,
+        ) {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let plain = base.checked_add(end).and_then(|from| fit(from, usize::MAX, len, alignment));
+            let indexed = plain.map(|(start, end)| (start - base, end - base)).filter(|&(_, end)| end <= MAX_LEN);
+            prop_assert_eq!(bump_index(base, end, len, alignment), indexed);
+        }
+
+        #[test]
+        fn a_further_node_is_even_and_serves_the_request(
+            capacity in edge(), len in edge(), log2 in 0u32..usize::BITS, from in 0usize..64,
+        ) {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            if let Some(size) = further_node(24, capacity, len, alignment) {
+                prop_assert_eq!(size.get() % 2, 0);
+                prop_assert!(size.get() <= MAX_LEN);
+                // Wherever the node lies, as long as 8 divides the address.
+                let (_, end) = bump_index(8 * from + 24, 0, len, alignment).unwrap();
+                prop_assert!(24 + end <= size.get());
+            }
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
+//! - [`SyncArena`]: the same for threads that share one, without a lock;
 //! - [`LogAllocator`]: tells a sink of every call;
 //! - [`StatsAllocator`]: counts what goes through it.
 //!
@@ -34,9 +35,15 @@ mod bump;
 mod fixed;
 mod log;
 mod stats;
+mod sync_arena;
 mod transparent;
+
+// What threads share comes from here: the models in `tests/loom_*.rs` put a name of their own in its place, so as
+// to weaken one ordering at a time and see the model fail.
+use terrace_sync::{atomic, cell};
 
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
 pub use stats::StatsAllocator;
+pub use sync_arena::SyncArena;
