@@ -49,7 +49,7 @@ type Judges = &'static [(&'static str, fn(&Script) -> Outcome)];
 
 fn judges(stack: &str) -> Judges {
     match stack {
-        "fba" => &[("FixedBufferAllocator", fixed::local)],
+        "fba" => &[("FixedBufferAllocator", fixed::local), ("SyncFixedBuffer", fixed::sync)],
         "typed-fba" => &[("typed layer", typed::replay)],
         "arena-fba" | "arena-page" => &[("SyncArena", arena::replay), ("ArenaAllocator, by law", law::replay)],
         "page" => &[("PageAllocator", page::replay)],

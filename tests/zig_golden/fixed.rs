@@ -1,7 +1,7 @@
 //! Stack `fba`: each form of the fixed buffer decides as Zig's.
 
 use terrace_core::{Allocator, Reset, ResetMode};
-use terrace_heap::FixedBufferAllocator;
+use terrace_heap::{FixedBufferAllocator, SyncFixedBuffer};
 
 use crate::{
     blocks::Blocks,
@@ -14,6 +14,13 @@ pub fn local(script: &Script) -> Outcome {
     let origin = ground.origin();
     let fixed = FixedBufferAllocator::new(ground.buffer());
     replay(script, fixed, FixedBufferAllocator::end_index, origin)
+}
+
+pub fn sync(script: &Script) -> Outcome {
+    let mut ground = Ground::new(script.parameter(1), script.parameter(2));
+    let origin = ground.origin();
+    let fixed = SyncFixedBuffer::new(ground.buffer());
+    replay(script, fixed, SyncFixedBuffer::end_index, origin)
 }
 
 fn replay<F: Allocator + Reset>(script: &Script, mut fixed: F, end_index: fn(&F) -> usize, origin: usize) -> Outcome {

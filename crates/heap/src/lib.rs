@@ -2,7 +2,7 @@
 //!
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
-//! - [`SyncArena`]: the same for threads that share one, without a lock;
+//! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
 //! - [`LogAllocator`]: tells a sink of every call;
 //! - [`StatsAllocator`]: counts what goes through it.
 //!
@@ -36,6 +36,7 @@ mod fixed;
 mod log;
 mod stats;
 mod sync_arena;
+mod sync_fixed;
 mod transparent;
 
 // What threads share comes from here: the models in `tests/loom_*.rs` put a name of their own in its place, so as
@@ -47,3 +48,4 @@ pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
 pub use stats::StatsAllocator;
 pub use sync_arena::SyncArena;
+pub use sync_fixed::SyncFixedBuffer;

@@ -39,7 +39,7 @@ use crate::{
 
 /// What stands at the start of every node.
 struct Node {
-    /// Bytes that the backing gave, this header included; the lowest bit is [`RESIZING`].
+    /// Bytes that the backing gave, this header included; the lowest bit is `RESIZING`.
     size: AtomicUsize,
     /// Where the next block may start, in bytes after the header; beyond `size` after a request that did not fit.
     end: AtomicUsize,
@@ -56,10 +56,10 @@ const RESIZING: usize = 1;
 /// `Send` and `Sync` where the backing is.
 ///
 /// - **I1** Each node, in `used` or `spare` along `next`, is a live block of `backing` with its `size` and
-///   [`ALIGNMENT`], starts with that header, and nothing but blocks lies behind it. It lives until a `&mut` method.
+///   `ALIGNMENT`, starts with that header, and nothing but blocks lies behind it. It lives until a `&mut` method.
 /// - **I2** A node in `used` stays there, and its `next` is not written again. A node outside of `used` belongs
 ///   to the one thread that has taken the list, or made it; no block lies in it.
-/// - **I3** `size` of a node in `used` only grows, and changes only in the hands of the thread that set [`RESIZING`].
+/// - **I3** `size` of a node in `used` only grows, and changes only in the hands of the thread that set `RESIZING`.
 /// - **I4** Live blocks of a node are disjoint and lie between the header and the lower of `end` and `size`.
 ///   `end` is changed by compare-and-swap only, and says all: equal ends mean equal free space.
 /// - **I5** Who publishes a node, or more of one, has written before (Release); who reads it sees that (Acquire).
@@ -267,7 +267,8 @@ impl<A: Allocator> SyncArena<A> {
         let growth = self.grow_held(node, &mut size, len, alignment);
         // Release: pairs with the Acquire above, and with that of `size_of_node`: whoever had the new bytes
         // before has given them back to the backing before this (I5).
-        this.size.store(size, Ordering::Release);
+        // A swap where a store would do: loom takes a store beside another thread's `fetch_or` for unordered.
+        this.size.swap(size, Ordering::Release);
         growth
     }
 
