@@ -92,6 +92,7 @@ fn a_request_that_did_not_fit_poisons_the_node_until_it_grows() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri ends where a system would refuse the memory")]
 fn sizes_near_the_end_of_the_address_space_are_refused() {
     let ground = Ground::default();
     let arena = SyncArena::new(&ground);
