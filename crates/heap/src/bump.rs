@@ -21,6 +21,23 @@ pub(crate) const fn fit(from: usize, limit: usize, len: usize, alignment: Alignm
     }
 }
 
+/// [`fit`] in offsets from `base`, the address of a buffer of `size` bytes of which `end` are taken: start and end of
+/// the block. The buffer ends within the address space, so that a start that wraps has more padding than there is room.
+#[inline(always)]
+pub(crate) const fn fit_offset(
+    base: usize,
+    end: usize,
+    size: usize,
+    len: usize,
+    alignment: Alignment,
+) -> Option<(usize, usize)> {
+    let padding = base.wrapping_add(end).wrapping_neg() & (alignment.bytes() - 1);
+    match padding.checked_add(len) {
+        Some(need) if need <= size - end => Some((end + padding, end + need)),
+        _ => None,
+    }
+}
+
 /// Where length and alignment are known and no larger than this, [`bump_negated`] needs one check less.
 const SMALL: usize = 1 << 14;
 
@@ -164,6 +181,31 @@ mod tests {
                 let fits = total <= MAX_LEN as u128 && stride <= usize::MAX as u128;
                 let got = array(len, alignment, n).map(|(stride, total)| (stride as u128, total as u128));
                 assert_eq!(got, fits.then_some((stride, total)), "{len} {log2} {n}");
+            }
+        }
+    }
+
+    /// Every offset of every small buffer, at both ends of the address space.
+    #[test]
+    fn offsets_decide_as_addresses_do() {
+        for (base, size) in (0..64).flat_map(|at| (0..64 - at).map(move |size| (at, size))) {
+            for (base, end) in
+                [base, usize::MAX - 63 + base].into_iter().flat_map(|b| (0..=size).map(move |end| (b, end)))
+            {
+                for len in [1, 2, 7, 8, 31, 63, usize::MAX - 8, usize::MAX] {
+                    for log2 in [0, 1, 3, 5, usize::BITS - 1] {
+                        let alignment = Alignment::from_log2(log2).unwrap();
+                        // A buffer may end with the address space, where no address is left for its end.
+                        let wide = alignment.forward(base + end).map(|start| (start, start as u128 + len as u128));
+                        let plain = wide.filter(|&(_, block_end)| block_end <= base as u128 + size as u128);
+                        let plain = plain.map(|(start, _)| (start - base, start - base + len));
+                        assert_eq!(
+                            fit_offset(base, end, size, len, alignment),
+                            plain,
+                            "{base} {end} {size} {len} {log2}"
+                        );
+                    }
+                }
             }
         }
     }

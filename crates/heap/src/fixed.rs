@@ -23,7 +23,7 @@ use core::{
 
 use terrace_core::{Alignment, AllocError, Allocator, Owns, Reset, ResetMode, bridge_collections};
 
-use crate::bump::fit;
+use crate::bump::fit_offset;
 
 /// Allocates from a borrowed buffer; needs no operating system, no heap and no std.
 ///
@@ -239,10 +239,10 @@ impl Bytes<'_> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let base = self.buffer.addr().get();
-        let (start, end) = fit(base + self.end.get(), base + self.size, len.get(), alignment).ok_or(AllocError)?;
-        self.end.set(end - base);
-        // SAFETY: `fit` places the block inside the buffer, so by I1 and I3 inside one allocation.
-        Ok(unsafe { self.buffer.add(start - base) })
+        let (start, end) = fit_offset(base, self.end.get(), self.size, len.get(), alignment).ok_or(AllocError)?;
+        self.end.set(end);
+        // SAFETY: `fit_offset` places the block inside the buffer, so by I1 and I3 inside one allocation.
+        Ok(unsafe { self.buffer.add(start) })
     }
 
     #[inline]

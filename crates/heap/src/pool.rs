@@ -34,7 +34,8 @@ struct Free {
 ///
 /// - **I1** Items are disjoint blocks of `arena`, of `item_len` bytes and `alignment`, both no less than a `Free`'s.
 ///   The arena's blocks end only through `&mut self` or drop.
-/// - **I2** The free list holds each item that is not handed out, once, and each is initialised as a `Free`.
+/// - **I2** The arena of a pool that is not `growable` is closed but while `add_capacity` runs.
+/// - **I3** The free list holds each item that is not handed out, once, and each is initialised as a `Free`.
 ///
 /// ```
 /// use core::num::NonZeroUsize;
@@ -57,7 +58,7 @@ pub struct PoolAllocator<A: Allocator> {
     arena: ArenaAllocator<A>,
 }
 
-// SAFETY: by I1 and I2 the items lie in the arena's nodes, which are this pool's alone and may be freed elsewhere.
+// SAFETY: by I1 and I3 the items lie in the arena's nodes, which are this pool's alone and may be freed elsewhere.
 unsafe impl<A: Allocator + Send> Send for PoolAllocator<A> {}
 
 impl<A: Allocator> PoolAllocator<A> {
@@ -74,9 +75,13 @@ impl<A: Allocator> PoolAllocator<A> {
 
     /// As [`new`](Self::new), but only [`add_capacity`](Self::add_capacity) makes it grow.
     pub const fn fixed(backing: A, len: NonZeroUsize, alignment: Alignment) -> Self {
-        let mut pool = Self::new(backing, len, alignment);
-        pool.growable = false;
-        pool
+        Self {
+            first: Cell::new(None),
+            item_len: item_len(len),
+            alignment: alignment.max(Alignment::of::<Free>()),
+            growable: false,
+            arena: ArenaAllocator::new_closed(backing),
+        }
     }
 
     /// Makes `n` items ahead, in one request to the backing where it can be: they are touched now, and handed out
@@ -86,6 +91,17 @@ impl<A: Allocator> PoolAllocator<A> {
     /// [`AllocError`] where the backing refuses; the items made so far stay.
     #[track_caller]
     pub fn add_capacity(&self, n: usize) -> Result<(), AllocError> {
+        if self.growable {
+            return self.make(n);
+        }
+        self.arena.reopen();
+        let made = self.make(n);
+        self.arena.close();
+        made
+    }
+
+    #[track_caller]
+    fn make(&self, n: usize) -> Result<(), AllocError> {
         let Some((stride, total)) = array(self.item_len.get(), self.alignment, n) else { return Err(AllocError) };
         let Some(total) = NonZeroUsize::new(total) else { return Ok(()) };
         if let Ok(items) = self.arena.alloc(total, self.alignment) {
@@ -121,7 +137,7 @@ impl<A: Allocator> PoolAllocator<A> {
         let mut free = self.first.get();
         while let Some(item) = free {
             count += 1;
-            // SAFETY: by I2 initialised, and nobody writes to it meanwhile.
+            // SAFETY: by I3 initialised, and nobody writes to it meanwhile.
             free = unsafe { item.as_ref() }.next;
         }
         count
@@ -146,12 +162,11 @@ impl<A: Allocator> PoolAllocator<A> {
     fn take(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         match self.first.get() {
             Some(item) => {
-                // SAFETY: by I2 initialised, and nobody writes to it meanwhile.
+                // SAFETY: by I3 initialised, and nobody writes to it meanwhile.
                 self.first.set(unsafe { item.as_ref() }.next);
                 Ok(item.cast())
             }
-            None if self.growable => self.arena.alloc(len, alignment),
-            None => Err(AllocError),
+            None => self.arena.alloc(len, alignment),
         }
     }
 
@@ -166,7 +181,7 @@ impl<A: Allocator> PoolAllocator<A> {
     }
 }
 
-// SAFETY: by I1 blocks are parts of disjoint items; by I2 an item is handed out only when nobody has it. No block is
+// SAFETY: by I1 blocks are parts of disjoint items; by I3 an item is handed out only when nobody has it. No block is
 // longer or stricter aligned than an item.
 unsafe impl<A: Allocator> Allocator for PoolAllocator<A> {
     #[inline]
@@ -189,7 +204,7 @@ unsafe impl<A: Allocator> Allocator for PoolAllocator<A> {
 
     #[inline]
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
-        // SAFETY: live by the caller's promise, so by I1 an item and by I2 not in the list; the caller gives it up.
+        // SAFETY: live by the caller's promise, so by I1 an item and by I3 not in the list; the caller gives it up.
         unsafe { self.put(memory.cast()) };
     }
 }
@@ -200,7 +215,7 @@ impl<A: Allocator> BulkFree for PoolAllocator<A> {
         let mut first = self.first.get();
         for block in blocks {
             let item = block.cast::<Free>();
-            // SAFETY: live by the caller's promise, so by I1 an item and by I2 not in the list; the caller gives it up.
+            // SAFETY: live by the caller's promise, so by I1 an item and by I3 not in the list; the caller gives it up.
             unsafe { item.write(Free { next: first }) };
             first = Some(item);
         }
@@ -226,7 +241,11 @@ impl<A: Allocator> Reset for PoolAllocator<A> {
     /// As [`ArenaAllocator::reset`]; the free list is empty then, and the next items are new ones.
     fn reset(&mut self, mode: ResetMode) -> bool {
         self.first.set(None);
-        self.arena.reset(mode)
+        let kept = self.arena.reset(mode);
+        if !self.growable {
+            self.arena.close();
+        }
+        kept
     }
 }
 

@@ -19,7 +19,7 @@ use super::{PoolAllocator, item_len};
 
 /// Values of type `T` in items of their size.
 ///
-/// - **I3** The items of `allocator` have `T`'s size and alignment or more.
+/// - **I4** The items of `allocator` have `T`'s size and alignment or more.
 ///
 /// ```
 /// use terrace_core::SystemAllocator;
@@ -87,7 +87,7 @@ impl<T, A: Allocator> Pool<T, A> {
     #[track_caller]
     pub fn create(&self, value: T) -> Result<Pooled<'_, T, A>, AllocError> {
         let item = self.allocator.take(Self::LEN, Self::ALIGNMENT)?.cast::<T>();
-        // SAFETY: by I3 an item of ours has room and alignment for a `T`.
+        // SAFETY: by I4 an item of ours has room and alignment for a `T`.
         unsafe { item.write(value) };
         Ok(Pooled { item, pool: self })
     }
@@ -111,7 +111,7 @@ impl<T, A: Allocator> fmt::Debug for Pool<T, A> {
 
 /// A value in a [`Pool`]: owned, dropped with the handle, its item then free again.
 ///
-/// - **I4** `item` is an item of `pool`, holds an initialised `T`, and only this handle refers to it.
+/// - **I5** `item` is an item of `pool`, holds an initialised `T`, and only this handle refers to it.
 pub struct Pooled<'p, T, A: Allocator> {
     item: NonNull<T>,
     pool: &'p Pool<T, A>,
@@ -122,9 +122,9 @@ impl<T, A: Allocator> Pooled<'_, T, A> {
     #[inline]
     pub fn into_inner(self) -> T {
         let this = ManuallyDrop::new(self);
-        // SAFETY: by I4 initialised; the handle is not used again.
+        // SAFETY: by I5 initialised; the handle is not used again.
         let value = unsafe { this.item.read() };
-        // SAFETY: by I4 an item that nobody uses any more.
+        // SAFETY: by I5 an item that nobody uses any more.
         unsafe { this.pool.allocator.put(this.item.cast()) };
         value
     }
@@ -135,7 +135,7 @@ impl<T, A: Allocator> Deref for Pooled<'_, T, A> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: by I4 initialised, and borrowed with the handle.
+        // SAFETY: by I5 initialised, and borrowed with the handle.
         unsafe { self.item.as_ref() }
     }
 }
@@ -143,7 +143,7 @@ impl<T, A: Allocator> Deref for Pooled<'_, T, A> {
 impl<T, A: Allocator> DerefMut for Pooled<'_, T, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: by I4 initialised, and borrowed with the handle.
+        // SAFETY: by I5 initialised, and borrowed with the handle.
         unsafe { self.item.as_mut() }
     }
 }
@@ -153,12 +153,12 @@ impl<T, A: Allocator> Drop for Pooled<'_, T, A> {
     fn drop(&mut self) {
         // The item comes back also where the destructor unwinds, and not before it is through: it may use the pool.
         let _back = PutBack { item: self.item.cast(), allocator: &self.pool.allocator };
-        // SAFETY: by I4 initialised; the handle is not used again.
+        // SAFETY: by I5 initialised; the handle is not used again.
         unsafe { self.item.drop_in_place() };
     }
 }
 
-/// - **I5** `item` is an item of `allocator` that nobody uses once this is dropped.
+/// - **I6** `item` is an item of `allocator` that nobody uses once this is dropped.
 struct PutBack<'p, A: Allocator> {
     item: NonNull<u8>,
     allocator: &'p PoolAllocator<A>,
@@ -167,7 +167,7 @@ struct PutBack<'p, A: Allocator> {
 impl<A: Allocator> Drop for PutBack<'_, A> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: by I5.
+        // SAFETY: by I6.
         unsafe { self.allocator.put(self.item) };
     }
 }
