@@ -68,7 +68,7 @@ impl<'a, A> BufferFirstAllocator<'a, A> {
     }
 
     /// Bytes from the buffer's start to the end of the last block in it, padding included.
-    pub const fn end_index(&self) -> usize {
+    pub fn end_index(&self) -> usize {
         self.fixed.end_index()
     }
 
