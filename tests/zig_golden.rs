@@ -11,6 +11,8 @@
 //! | `typed-fba` | the typed layer over `FixedBufferAllocator` | every decision, fill and request |
 //! | `arena-fba`, `arena-page` | `SyncArena` | every decision and every request to the backing |
 //! | `arena-fba`, `arena-page` | `ArenaAllocator` | its own law, after every operation |
+//! | `stackfallback` | `BufferFirstAllocator` | every decision and every request to the backing |
+//! | `pool-fba` | `PoolAllocator` | the arena's law, and the order of its items |
 //! | `page` | `PageAllocator` | all that Zig grants is granted |
 //!
 //! The format is described in the README of that folder, the differences in `docs/zig-differences.md`. Without the
@@ -21,6 +23,8 @@
 mod arena;
 #[path = "zig_golden/blocks.rs"]
 mod blocks;
+#[path = "zig_golden/buffer_first.rs"]
+mod buffer_first;
 #[path = "zig_golden/fixed.rs"]
 mod fixed;
 #[path = "zig_golden/ground.rs"]
@@ -29,6 +33,8 @@ mod ground;
 mod law;
 #[path = "zig_golden/page.rs"]
 mod page;
+#[path = "zig_golden/pool.rs"]
+mod pool;
 #[path = "zig_golden/record.rs"]
 mod record;
 #[path = "zig_golden/script.rs"]
@@ -53,9 +59,9 @@ fn judges(stack: &str) -> Judges {
         "typed-fba" => &[("typed layer", typed::replay)],
         "arena-fba" | "arena-page" => &[("SyncArena", arena::replay), ("ArenaAllocator, by law", law::replay)],
         "page" => &[("PageAllocator", page::replay)],
-        "stackfallback" | "pool-fba" | "smp" => {
-            &[("(none)", |script| Outcome::excepted(script, "the allocator is not there yet"))]
-        }
+        "pool-fba" => &[("PoolAllocator, by law", pool::replay)],
+        "stackfallback" => &[("BufferFirstAllocator", buffer_first::replay)],
+        "smp" => &[("(none)", |script| Outcome::excepted(script, "the allocator is not there yet"))],
         other => panic!("a stack without a judge: {other}"),
     }
 }

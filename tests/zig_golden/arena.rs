@@ -1,6 +1,6 @@
 //! Stacks `arena-*`: `SyncArena` decides and asks its backing as Zig's arena does.
 //!
-//! [`Below`] is the backing of such a script, with the operations on it alone.
+//! [`Below`] is the backing of such a script, and of a pool's, with the operations on it alone.
 
 use std::{cell::RefCell, num::NonZeroUsize, ptr::NonNull};
 
@@ -75,8 +75,10 @@ pub fn over_its_backing(script: &Script, judge: fn(&Script, &Below<'_>) -> Outco
     if script.kind() == "arena-page" {
         return judge(script, &Below::new(&ZigPages, Names::Numbers, None));
     }
-    let mut ground = Ground::new(script.parameter(1), script.parameter(2));
-    let names = Names::Offsets { origin: ground.origin() };
+    // `pool-fba` says first what its items are.
+    let at = if script.kind() == "pool-fba" { 4 } else { 1 };
+    let mut ground = Ground::new(script.parameter(at), script.parameter(at + 1));
+    let names = Names::Offsets { origin: ground.origin(), prefix: "" };
     let fixed = FixedBufferAllocator::new(ground.buffer());
     judge(script, &Below::new(&fixed, names, Some(&|| fixed.end_index())))
 }

@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// Why an operation is not compared.
-const REFUSED_ON_COMMAND: &str = "the script's refusal met a request that Zig's arena does not make";
-const FULL: &str = "the buffer is full: between the script's pins our nodes lie otherwise than Zig's";
+pub const REFUSED_ON_COMMAND: &str = "the script's refusal met a request that Zig's arena does not make";
+pub const FULL: &str = "the buffer is full: between the script's pins our nodes lie otherwise than Zig's";
 
 /// The header of a node.
-const HEADER: usize = 4 * size_of::<usize>();
+pub const HEADER: usize = 4 * size_of::<usize>();
 
 pub fn replay(script: &Script) -> Outcome {
     over_its_backing(script, |script, below| {
@@ -42,11 +42,7 @@ pub fn replay(script: &Script) -> Outcome {
             let seen = judge.step(line);
             zigs.follow(line);
             judge.look(&script.place(line));
-            match seen {
-                Seen::Compared => judge.outcome.compared += 1,
-                Seen::Excepted(why) => *judge.outcome.exceptions.entry(why).or_default() += 1,
-                Seen::Worse => panic!("Zig's arena grants it, ours refuses, at {}", script.place(line)),
-            }
+            judge.outcome.note(seen, &script.place(line));
         }
         let ratio = below.recorder.most_held.get() as f64 / zigs.most as f64;
         judge.outcome.ratios.push((script.name.clone(), ratio));
@@ -55,11 +51,21 @@ pub fn replay(script: &Script) -> Outcome {
 }
 
 /// What became of an operation.
-enum Seen {
+pub enum Seen {
     Compared,
     Excepted(&'static str),
     /// Refused without a reason.
     Worse,
+}
+
+impl Outcome {
+    pub fn note(&mut self, seen: Seen, place: &str) {
+        match seen {
+            Seen::Compared => self.compared += 1,
+            Seen::Excepted(why) => *self.exceptions.entry(why).or_default() += 1,
+            Seen::Worse => panic!("Zig's grants it, ours refuses, at {place}"),
+        }
+    }
 }
 
 /// What the law says, from the operations alone.
@@ -138,10 +144,7 @@ impl Judge<'_, '_> {
         let padding = used.checked_sub(law.used + block.len()).expect("the block counts as in use");
         assert!(padding < block.alignment.bytes(), "{padding} bytes of padding");
         if self.arena.held_bytes() > held_before {
-            let base = law.most_used + block.len() + block.alignment.bytes();
-            let allowed = base + base / 2 + 64 * self.below.recorder.holding().0 + law.retained;
-            let held = self.arena.held_bytes();
-            assert!(held <= allowed, "{held} bytes held, the law allows {allowed}");
+            assert_held(self.below, law.most_used + block.len() + block.alignment.bytes(), law.retained);
         } else if law.next != 0 {
             assert_eq!(block.start() - law.next, padding, "bumped from the last block's end");
         }
@@ -231,15 +234,22 @@ impl Judge<'_, '_> {
     }
 }
 
+/// Bytes held ≤ 1.5 × (most in use + request + alignment) + 64 a node, beside what was retained.
+pub fn assert_held(below: &Below<'_>, base: usize, retained: usize) {
+    let (nodes, held) = below.recorder.holding();
+    let allowed = base + base / 2 + 64 * nodes + retained;
+    assert!(held <= allowed, "{held} bytes held, the law allows {allowed}");
+}
+
 /// The bytes that Zig's arena holds, from the requests in the script.
 #[derive(Default)]
-struct Held {
+pub struct Held {
     blocks: HashMap<String, usize>,
-    most: usize,
+    pub most: usize,
 }
 
 impl Held {
-    fn follow(&mut self, line: &Line) {
+    pub fn follow(&mut self, line: &Line) {
         let (_, requests) = line.requests();
         for request in requests.split("; ").filter(|request| !request.is_empty()) {
             let words: Vec<&str> = request.split(' ').collect();

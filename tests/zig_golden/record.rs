@@ -11,8 +11,8 @@ use terrace_core::{Alignment, AllocError, Allocator};
 
 /// How addresses are written.
 pub enum Names {
-    /// As offsets from the start of a buffer.
-    Offsets { origin: usize },
+    /// As offsets from the start of a buffer, behind a word.
+    Offsets { origin: usize, prefix: &'static str },
     /// `nK` for the K-th block that the backing gave.
     Numbers,
 }
@@ -75,7 +75,7 @@ impl<A> Recorder<A> {
     pub fn name(&self, address: NonNull<u8>) -> String {
         let address = address.addr().get();
         match self.names {
-            Names::Offsets { origin } => (address - origin).to_string(),
+            Names::Offsets { origin, prefix } => format!("{prefix}{}", address - origin),
             Names::Numbers => {
                 let live = self.live.borrow();
                 let (start, given) = live.range(..=address).next_back().expect("in a block of the backing");

@@ -296,7 +296,7 @@ fn comparable(line: &str) -> String {
 
 pub fn replay(script: &Script) -> Outcome {
     let mut ground = Ground::new(script.parameter(1), script.parameter(2));
-    let names = Names::Offsets { origin: ground.origin() };
+    let names = Names::Offsets { origin: ground.origin(), prefix: "" };
     let fixed = Recorder::new(FixedBufferAllocator::new(ground.buffer()), names);
     let mut replay = Replay { fixed, live: HashMap::new() };
     for line in &script.lines {

@@ -119,6 +119,13 @@ impl<A: Allocator> ArenaAllocator<A> {
         }
     }
 
+    /// An empty arena that is [closed](Self::close).
+    pub(crate) const fn new_closed(backing: A) -> Self {
+        let mut arena = Self::new(backing);
+        arena.asking = Cell::new(true);
+        arena
+    }
+
     /// An arena whose first `capacity` bytes need no further request of `backing`.
     ///
     /// # Errors
@@ -354,6 +361,21 @@ impl<A: Allocator> ArenaAllocator<A> {
             self.open_at(node, self.next());
         }
         grown
+    }
+
+    /// From now on every request is refused, until [`reopen`](Self::reopen) or a reset: as if the backing were being
+    /// asked, and with an end that nothing fits below. So a closed arena costs an open one nothing.
+    pub(crate) fn close(&self) {
+        self.asking.set(true);
+        self.neg_end.set(usize::MAX);
+    }
+
+    /// Undoes [`close`](Self::close).
+    pub(crate) fn reopen(&self) {
+        self.asking.set(false);
+        if let Some(newest) = self.newest.get() {
+            self.open_at(newest, self.next());
+        }
     }
 
     /// Puts a node of `size` bytes on top of the list and opens it.

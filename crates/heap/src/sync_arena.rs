@@ -33,8 +33,8 @@ use terrace_sync::const_fn;
 
 use crate::{
     atomic::{AtomicPtr, AtomicUsize, Ordering},
-    bump::{bump_index, even_node, further_node},
     cell::UnsafeCell,
+    index::{bump_index, even_node, further_node},
 };
 
 /// What stands at the start of every node.

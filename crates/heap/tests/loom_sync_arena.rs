@@ -26,6 +26,8 @@ use terrace_sync::cell;
 
 #[path = "../src/bump.rs"]
 mod bump;
+#[path = "../src/index.rs"]
+mod index;
 #[path = "loom_support/mod.rs"]
 mod support;
 #[path = "../src/sync_arena.rs"]

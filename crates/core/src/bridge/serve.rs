@@ -75,6 +75,27 @@ pub unsafe fn grow<A: Allocator + ?Sized>(
     if let Some(grown) = unsafe { change_length(allocator, block, old, new) } {
         return Ok(grown);
     }
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { grow_elsewhere(allocator, block, old, new) }
+}
+
+/// The part of [`grow`] that copies. A call of its own: inlined, it would have each push of a collection save the
+/// registers that only it needs.
+///
+/// # Errors
+/// As [`grow`].
+///
+/// # Safety
+/// As [`grow`].
+#[cold]
+#[inline(never)]
+#[track_caller]
+unsafe fn grow_elsewhere<A: Allocator + ?Sized>(
+    allocator: &A,
+    block: NonNull<u8>,
+    old: Layout,
+    new: Layout,
+) -> Result<NonNull<[u8]>, AllocError> {
     let target = allocate(allocator, new)?;
     // SAFETY: `block` is live with `old` by the caller's promise, `target` is a new block.
     unsafe { move_contents(allocator, block, old, target) };
