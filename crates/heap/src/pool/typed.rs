@@ -6,6 +6,7 @@
 
 use core::{
     fmt,
+    hint::black_box,
     marker::PhantomData,
     mem::ManuallyDrop,
     num::NonZeroUsize,
@@ -86,10 +87,18 @@ impl<T, A: Allocator> Pool<T, A> {
     #[inline]
     #[track_caller]
     pub fn create(&self, value: T) -> Result<Pooled<'_, T, A>, AllocError> {
-        let item = self.allocator.take(Self::LEN, Self::ALIGNMENT)?.cast::<T>();
-        // SAFETY: by I4 an item of ours has room and alignment for a `T`.
-        unsafe { item.write(value) };
-        Ok(Pooled { item, pool: self })
+        // Moved from here on, and never in reach of a destructor by its address: so a value can stay in registers.
+        let value = ManuallyDrop::new(value);
+        match self.allocator.take(Self::LEN, Self::ALIGNMENT) {
+            Ok(item) => {
+                let item = item.cast::<T>();
+                // SAFETY: by I4 an item of ours has room and alignment for a `T`.
+                unsafe { item.write(ManuallyDrop::into_inner(value)) };
+                Ok(Pooled { item, pool: self })
+            }
+            // Through a black box, so that the call gets a place of its own and not the value's.
+            Err(AllocError) => refused(black_box(ManuallyDrop::into_inner(value))),
+        }
     }
 
     /// The pool's items as bytes: to make them ahead, and to ask how many there are.
@@ -107,6 +116,14 @@ impl<T, A: Allocator> fmt::Debug for Pool<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.allocator.fmt(f)
     }
+}
+
+/// Drops a value for which there is no item.
+#[cold]
+#[inline(never)]
+fn refused<T, R>(value: T) -> Result<R, AllocError> {
+    drop(value);
+    Err(AllocError)
 }
 
 /// A value in a [`Pool`]: owned, dropped with the handle, its item then free again.
