@@ -39,7 +39,6 @@ mod buffer_first;
 mod bump;
 mod failing;
 mod fixed;
-mod index;
 mod log;
 pub mod pool;
 pub mod stack;

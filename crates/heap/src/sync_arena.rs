@@ -26,44 +26,35 @@
 //! Tested by `tests/sync_arena.rs`, by Zig's golden vectors in `tests/zig_golden.rs` of the workspace, and by
 //! `tests/loom_sync_arena.rs` in every order of threads.
 
+#[path = "sync_arena/index.rs"] // In full, for the models load this file by its path.
+mod index;
+#[path = "sync_arena/node.rs"]
+mod node;
+
 use core::{fmt, num::NonZeroUsize, ptr, ptr::NonNull};
 
+use index::{even_node, further_node};
+use node::{ALIGNMENT, HEADER, Header, Node};
 use terrace_core::{Alignment, AllocError, Allocator, Owns, Reset, ResetMode, bridge_collections};
 use terrace_sync::const_fn;
 
-use crate::{
-    atomic::{AtomicPtr, AtomicUsize, Ordering},
-    cell::UnsafeCell,
-    index::{bump_index, even_node, further_node},
-};
-
-/// What stands at the start of every node.
-struct Node {
-    /// Bytes that the backing gave, this header included; the lowest bit is `RESIZING`.
-    size: AtomicUsize,
-    /// Where the next block may start, in bytes after the header; beyond `size` after a request that did not fit.
-    end: AtomicUsize,
-    next: UnsafeCell<*mut Node>,
-}
-
-const HEADER: usize = size_of::<Node>();
-const ALIGNMENT: Alignment = Alignment::of::<Node>();
-/// In a node's size: a thread is asking the backing for more.
-const RESIZING: usize = 1;
+use crate::atomic::{AtomicPtr, Ordering};
 
 /// Grouped temporaries that threads share, over any backing; see the file's text for the design.
 ///
 /// `Send` and `Sync` where the backing is.
 ///
-/// - **I1** Each node, in `used` or `spare` along `next`, is a live block of `backing` with its `size` and
-///   `ALIGNMENT`, starts with that header, and nothing but blocks lies behind it. It lives until a `&mut` method.
+/// - **I1** Each node, in `used` or `spare` along `next`, is a live block of `backing` with its `size` and the alignment
+///   of its header, starts with that header, and nothing but blocks lies behind it. It lives until a `&mut` method.
 /// - **I2** A node in `used` stays there, and its `next` is not written again. A node outside of `used` belongs
 ///   to the one thread that has taken the list, or made it; no block lies in it.
-/// - **I3** `size` of a node in `used` only grows, and changes only in the hands of the thread that set `RESIZING`.
+/// - **I3** `size` of a node in `used` only grows, and changes only in the hands of the thread that set its lowest bit.
 /// - **I4** Live blocks of a node are disjoint and lie between the header and the lower of `end` and `size`.
 ///   `end` is changed by compare-and-swap only, and says all: equal ends mean equal free space.
 /// - **I5** Who publishes a node, or more of one, has written before (Release); who reads it sees that (Acquire).
 ///   What lowers `end` releases the bytes, what raises it acquires them.
+///
+/// By `&mut self` all of that is the caller's alone, and seen by it.
 ///
 /// ```
 /// use std::thread;
@@ -81,11 +72,30 @@ const RESIZING: usize = 1;
 /// assert!(arena.query_capacity() >= 400);
 /// arena.deinit();
 /// ```
+///
+/// Its blocks end together only when nobody has it:
+///
+/// ```compile_fail,E0502
+/// # use terrace_core::{ResetMode, SystemAllocator};
+/// # use terrace_heap::SyncArena;
+/// let mut arena = SyncArena::new(SystemAllocator);
+/// let mut numbers = allocator_api2_02::vec::Vec::new_in(&arena);
+/// arena.reset(ResetMode::FreeAll);
+/// numbers.push(1);
+/// ```
 pub struct SyncArena<A: Allocator> {
     /// Newest first.
-    used: AtomicPtr<Node>,
-    spare: AtomicPtr<Node>,
+    used: AtomicPtr<Header>,
+    spare: AtomicPtr<Header>,
     backing: A,
+}
+
+/// A request.
+#[derive(Clone, Copy)]
+struct Request {
+    len: NonZeroUsize,
+    alignment: Alignment,
+    zeroed: bool,
 }
 
 /// What came of an attempt to grow a node.
@@ -100,7 +110,7 @@ enum Growth {
 enum Spare {
     Block(NonNull<u8>),
     /// Another thread's node is the newest now.
-    Retry(*mut Node),
+    Retry(*mut Header),
     None,
 }
 
@@ -114,8 +124,7 @@ impl<A: Allocator> SyncArena<A> {
 
     /// Bytes of all nodes, less their headers, as in Zig.
     pub fn query_capacity(&mut self) -> usize {
-        // Relaxed, here and in every `&mut` method: what gave us the `&mut` came after all that threads did.
-        [&self.used, &self.spare].iter().map(|list| capacity(list.load(Ordering::Relaxed))).sum()
+        capacity(&mut self.used) + capacity(&mut self.spare)
     }
 
     /// Ends every block. `FreeAll` gives all memory back; `RetainCapacity` keeps it, as one node (and one
@@ -134,10 +143,10 @@ impl<A: Allocator> SyncArena<A> {
             self.free_all();
             return true;
         }
-        let used = capacity(self.used.load(Ordering::Relaxed)).min(limit);
-        let spare = capacity(self.spare.load(Ordering::Relaxed)).min(limit - used);
-        let used_kept = Self::retain(&self.backing, &mut self.used, used);
-        let spare_kept = Self::retain(&self.backing, &mut self.spare, spare);
+        let used = capacity(&mut self.used).min(limit);
+        let spare = capacity(&mut self.spare).min(limit - used);
+        let used_kept = retain(&self.backing, &mut self.used, used);
+        let spare_kept = retain(&self.backing, &mut self.spare, spare);
         used_kept && spare_kept
     }
 
@@ -145,77 +154,44 @@ impl<A: Allocator> SyncArena<A> {
     pub fn deinit(self) {}
 
     fn free_all(&mut self) {
-        for list in [&mut self.used, &mut self.spare] {
-            Self::free_down_to(&self.backing, list, |_| false);
-        }
+        free_from(&self.backing, &mut self.used, false);
+        free_from(&self.backing, &mut self.spare, false);
     }
 
-    /// Frees nodes from the newest on, until one is kept or none is left.
-    fn free_down_to(backing: &A, list: &mut AtomicPtr<Node>, kept: impl Fn(*mut Node) -> bool) {
-        while let Some(node) = NonNull::new(list.load(Ordering::Relaxed)) {
-            let next = next_of(node);
-            if kept(next) {
-                return;
-            }
-            list.store(next, Ordering::Relaxed);
-            // SAFETY: by I1 a live block of `backing`; it is in no list any more.
-            unsafe { backing.free(block_of(node), ALIGNMENT) };
-        }
-    }
-
-    /// Makes `list` one empty node of `capacity` bytes after its header, or none.
+    /// A block, and whether its bytes are known to be zero.
     #[track_caller]
-    fn retain(backing: &A, list: &mut AtomicPtr<Node>, capacity: usize) -> bool {
-        Self::free_down_to(backing, list, <*mut Node>::is_null);
-        let Some(node) = NonNull::new(list.load(Ordering::Relaxed)) else { return true };
-        let wanted = (HEADER + capacity) & !1; // At most what the nodes held, so no overflow.
-        if wanted == HEADER {
-            Self::free_down_to(backing, list, |_| false);
-            return true;
+    fn serve(&self, request: Request) -> Result<(NonNull<u8>, bool), AllocError> {
+        let mut mine = None;
+        let block = self.serve_with(request, &mut mine);
+        if let Some(node) = mine {
+            // SAFETY: made by this thread and never published (I2).
+            unsafe { self.push_spare(node) };
         }
-        let this = header(node);
-        this.end.store(0, Ordering::Relaxed);
-        let Some(len) = NonZeroUsize::new(wanted).filter(|_| wanted != size_of_node(node)) else { return true };
-        // SAFETY: by I1 a live block of `backing`.
-        if unsafe { backing.resize(block_of(node), ALIGNMENT, len) } {
-            this.size.store(wanted, Ordering::Relaxed);
-            return true;
-        }
-        let Ok(new) = backing.alloc(len, ALIGNMENT) else { return false };
-        list.store(init(new, len).as_ptr(), Ordering::Relaxed);
-        // SAFETY: by I1 a live block of `backing`; it is in no list any more.
-        unsafe { backing.free(block_of(node), ALIGNMENT) };
-        true
+        block
     }
 
-    /// Serves a request from the newest node, that node grown, a spare one, or a new one; says too whether the
-    /// bytes are known to be zero.
-    ///
-    /// A node in `mine` afterwards was made in vain.
+    /// From the newest node, that node grown, a spare one, or a new one. A node in `mine` afterwards is this thread's, and
+    /// was made in vain.
     #[track_caller]
-    fn serve(
-        &self,
-        len: NonZeroUsize,
-        alignment: Alignment,
-        zeroed: bool,
-        mine: &mut Option<NonNull<Node>>,
-    ) -> Result<(NonNull<u8>, bool), AllocError> {
+    fn serve_with(&self, request: Request, mine: &mut Option<Node>) -> Result<(NonNull<u8>, bool), AllocError> {
+        let Request { len, alignment, zeroed } = request;
         // Acquire: pairs with the Release of `push` (I5).
         let mut newest = self.used.load(Ordering::Acquire);
         loop {
             let mut room = 0;
-            if let Some(node) = NonNull::new(newest) {
-                room = size_of_node(node) - HEADER;
-                if let Some(block) = bump(node, room, len, alignment)? {
+            // SAFETY: from `used`, acquired here or by `push`; the node lives as long as `self` is borrowed (I1).
+            if let Some(node) = unsafe { Node::from_raw(newest) } {
+                room = node.room();
+                if let Some(block) = node.bump(room, len, alignment)? {
                     return Ok((block, false));
                 }
-                match self.grow(node, len, alignment) {
+                match self.grow(node, request) {
                     Growth::Block(block) => return Ok((block, false)),
                     Growth::Retry => continue,
                     Growth::Refused => {}
                 }
             }
-            match self.serve_from_spare(newest, len, alignment) {
+            match self.serve_from_spare(newest, request) {
                 Spare::Block(block) => return Ok((block, false)),
                 Spare::Retry(now) => {
                     newest = now;
@@ -225,197 +201,196 @@ impl<A: Allocator> SyncArena<A> {
             }
             let node = match *mine {
                 Some(node) => node,
-                None => *mine.insert(self.new_node(room, len, alignment, zeroed)?),
+                None => *mine.insert(self.new_node(room, request)?),
             };
-            let (start, end) = bump_index(data(node).addr().get(), 0, len.get(), alignment).ok_or(AllocError)?;
-            match self.push(node, newest, end) {
+            let (start, end) = node.place(0, len, alignment).ok_or(AllocError)?;
+            // SAFETY: made by this thread and not published (I2).
+            match unsafe { self.push(node, newest, end) } {
                 Ok(()) => {
                     *mine = None;
-                    return Ok((block_at(node, start), zeroed));
+                    // SAFETY: `further_node` has made room for the header, the padding and the block.
+                    return Ok((unsafe { node.block(start) }, zeroed));
                 }
                 Err(now) => newest = now,
             }
         }
     }
 
-    #[track_caller]
-    fn serve_and_tidy(
-        &self,
-        len: NonZeroUsize,
-        alignment: Alignment,
-        zeroed: bool,
-    ) -> Result<(NonNull<u8>, bool), AllocError> {
-        let mut mine = None;
-        let block = self.serve(len, alignment, zeroed, &mut mine);
-        if let Some(node) = mine {
-            set_next(node, ptr::null_mut());
-            self.push_spare(node, node);
-        }
-        block
-    }
-
     /// Asks the backing to let `node` grow by what the request needs. One thread at a time: others go on without.
     #[track_caller]
-    fn grow(&self, node: NonNull<Node>, len: NonZeroUsize, alignment: Alignment) -> Growth {
-        let this = header(node);
-        // Acquire: pairs with the Release below, of whoever grew it last (I5).
-        let old = this.size.fetch_or(RESIZING, Ordering::Acquire);
-        if old & RESIZING != 0 {
-            return Growth::Refused;
-        }
-        let mut size = old;
-        let growth = self.grow_held(node, &mut size, len, alignment);
-        // Release: pairs with the Acquire above, and with that of `size_of_node`: whoever had the new bytes
-        // before has given them back to the backing before this (I5).
-        // A swap where a store would do: loom takes a store beside another thread's `fetch_or` for unordered.
-        this.size.swap(size, Ordering::Release);
+    fn grow(&self, node: Node, request: Request) -> Growth {
+        let Some(mut size) = node.begin_growth() else { return Growth::Refused };
+        let growth = self.grow_held(node, &mut size, request);
+        // SAFETY: begun above; `grow_held` has changed the size only where the backing agreed.
+        unsafe { node.end_growth(size) };
         growth
     }
 
-    /// As the thread that has set [`RESIZING`] (I3).
+    /// As the one thread that changes the node's size (I3).
     #[track_caller]
-    fn grow_held(&self, node: NonNull<Node>, size: &mut usize, len: NonZeroUsize, alignment: Alignment) -> Growth {
-        let end = header(node).end.load(Ordering::Relaxed);
-        let Some((start, new_end)) = bump_index(data(node).addr().get(), end, len.get(), alignment) else {
-            return Growth::Refused;
-        };
+    fn grow_held(&self, node: Node, size: &mut usize, Request { len, alignment, .. }: Request) -> Growth {
+        let end = node.end();
+        let Some((start, new_end)) = node.place(end, len, alignment) else { return Growth::Refused };
         let Some(new_size) = even_node(HEADER, new_end) else { return Growth::Refused };
         if new_size.get() <= *size {
             return Growth::Retry;
         }
-        let memory = NonNull::slice_from_raw_parts(node.cast(), *size);
         // SAFETY: by I1 and I3 a live block of `backing`, of this size.
-        if !unsafe { self.backing.resize(memory, ALIGNMENT, new_size) } {
+        if !unsafe { self.backing.resize(node.memory(), ALIGNMENT, new_size) } {
             return Growth::Refused;
         }
         *size = new_size.get();
-        // Acquire: the bytes may have been freed (I5).
-        match header(node).end.compare_exchange(end, new_end, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Growth::Block(block_at(node, start)),
-            Err(_) => Growth::Refused, // The node has grown for another request.
+        if !node.raise(end, new_end) {
+            return Growth::Refused; // The node has grown for another request.
         }
+        // SAFETY: within the new size.
+        Growth::Block(unsafe { node.block(start) })
     }
 
     /// Takes the spare nodes and serves the request from the one that lacks least, grown where it must be.
     #[track_caller]
-    fn serve_from_spare(&self, newest: *mut Node, len: NonZeroUsize, alignment: Alignment) -> Spare {
+    fn serve_from_spare(&self, newest: *mut Header, request: Request) -> Spare {
         // Acquire: pairs with the Release of `push_spare` (I5). By the swap the nodes are ours (I2): no other
         // thread holds a `next` that could lead it to one of them later.
-        let Some(first) = NonNull::new(self.spare.swap(ptr::null_mut(), Ordering::Acquire)) else {
+        let taken = self.spare.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: from `spare`, acquired; the nodes live as long as `self` is borrowed (I1).
+        let Some(first) = (unsafe { Node::from_raw(taken) }) else { return Spare::None };
+        // SAFETY: the chain is this thread's.
+        let chosen = unsafe { choose(first, request) };
+        let Some(Choice { node, before, start, end }) = chosen.filter(|choice| self.make_room(choice)) else {
+            // SAFETY: the chain is this thread's.
+            unsafe { self.push_spare(first) };
             return Spare::None;
         };
-        let Some(Choice { node, before, start, end }) = choose(first, len, alignment) else {
-            self.push_spare(first, last_of(first));
-            return Spare::None;
-        };
-        if end > size_of_node(node) - HEADER && !self.grow_own(node, end) {
-            self.push_spare(first, last_of(first));
-            return Spare::None;
-        }
-        let after = next_of(node);
-        if let Err(now) = self.push(node, newest, end) {
-            set_next(node, after);
-            self.push_spare(first, last_of(first));
+        // SAFETY: the node is this thread's.
+        let after = unsafe { node.next() }.map_or(ptr::null_mut(), Node::as_raw);
+        // SAFETY: as above.
+        if let Err(now) = unsafe { self.push(node, newest, end) } {
+            // SAFETY: as above: it was not pushed.
+            unsafe { node.set_next(after) };
+            // SAFETY: the chain is whole again, and this thread's.
+            unsafe { self.push_spare(first) };
             return Spare::Retry(now);
         }
-        // The rest of the chain goes back.
         let rest = match before {
             None => after,
             Some(before) => {
-                set_next(before, after);
-                first.as_ptr()
+                // SAFETY: of the chain, and not pushed.
+                unsafe { before.set_next(after) };
+                first.as_raw()
             }
         };
-        if let Some(rest) = NonNull::new(rest) {
-            self.push_spare(rest, last_of(rest));
+        // SAFETY: of the chain, and not pushed.
+        if let Some(rest) = unsafe { Node::from_raw(rest) } {
+            // SAFETY: as above.
+            unsafe { self.push_spare(rest) };
         }
-        Spare::Block(block_at(node, start))
+        // SAFETY: `make_room` has.
+        Spare::Block(unsafe { node.block(start) })
     }
 
-    /// Asks the backing to let a node that is this thread's grow, so that blocks may end at `end`.
+    /// Lets a chosen node, which is this thread's, grow where the block does not fit.
     #[track_caller]
-    fn grow_own(&self, node: NonNull<Node>, end: usize) -> bool {
+    fn make_room(&self, &Choice { node, end, .. }: &Choice) -> bool {
+        if end <= node.room() {
+            return true;
+        }
         let Some(size) = even_node(HEADER, end) else { return false };
         // SAFETY: by I1 a live block of `backing`, by I2 in this thread's hands.
-        let grown = unsafe { self.backing.resize(block_of(node), ALIGNMENT, size) };
+        let grown = unsafe { self.backing.resize(node.memory(), ALIGNMENT, size) };
         if grown {
-            header(node).size.store(size.get(), Ordering::Relaxed); // `push` publishes it.
+            // SAFETY: this thread's, and agreed.
+            unsafe { node.set_size(size) };
         }
         grown
     }
 
     #[track_caller]
-    fn new_node(
-        &self,
-        room: usize,
-        len: NonZeroUsize,
-        alignment: Alignment,
-        zeroed: bool,
-    ) -> Result<NonNull<Node>, AllocError> {
+    fn new_node(&self, room: usize, Request { len, alignment, zeroed }: Request) -> Result<Node, AllocError> {
         let size = further_node(HEADER, room, len.get(), alignment).ok_or(AllocError)?;
         let block =
             if zeroed { self.backing.alloc_zeroed(size, ALIGNMENT) } else { self.backing.alloc(size, ALIGNMENT) }?;
-        Ok(init(block, size))
+        // SAFETY: just handed out; it lives until a `&mut` method frees it (I1).
+        Ok(unsafe { Node::make(block, size) })
     }
 
-    /// Makes a node of this thread's, with blocks up to `end`, the newest after `newest`; or says which one is.
-    fn push(&self, node: NonNull<Node>, newest: *mut Node, end: usize) -> Result<(), *mut Node> {
-        header(node).end.store(end, Ordering::Relaxed);
-        set_next(node, newest);
-        // Release: publishes the header; pairs with the Acquire of the failure here and of the load in `serve` (I5).
+    /// Makes `node`, with blocks up to `end`, the newest after `newest`; or says which one is.
+    ///
+    /// # Safety
+    /// The node is this thread's (I2); after `Ok` it is not.
+    unsafe fn push(&self, node: Node, newest: *mut Header, end: usize) -> Result<(), *mut Header> {
+        // SAFETY: the caller's promise.
+        unsafe { node.set_end(end) };
+        // SAFETY: the caller's promise; `newest` is of this arena.
+        unsafe { node.set_next(newest) };
+        // Release: publishes the header; pairs with the Acquire of the failure here and of the loads of `used` (I5).
         // No ABA: nodes never leave `used`. Strong, since a spurious failure would cost a node.
-        self.used.compare_exchange(newest, node.as_ptr(), Ordering::Release, Ordering::Acquire).map(drop)
+        self.used.compare_exchange(newest, node.as_raw(), Ordering::Release, Ordering::Acquire).map(drop)
     }
 
-    /// Gives the chain from `first` to `last` to whoever needs it.
-    fn push_spare(&self, first: NonNull<Node>, last: NonNull<Node>) {
+    /// Gives a chain to whoever needs it.
+    ///
+    /// # Safety
+    /// The chain from `first` on is this thread's (I2); then it is not.
+    unsafe fn push_spare(&self, first: Node) {
+        // SAFETY: the caller's promise.
+        let last = unsafe { first.last() };
         let mut head = self.spare.load(Ordering::Relaxed);
         loop {
-            set_next(last, head);
+            // SAFETY: the caller's promise; `head` is of this arena.
+            unsafe { last.set_next(head) };
             // Release: pairs with the Acquire of `serve_from_spare` (I5). Relaxed on failure: `head` is not looked
             // into, and whoever pushed it released it; our swap keeps its release sequence alive.
-            match self.spare.compare_exchange_weak(head, first.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            match self.spare.compare_exchange_weak(head, first.as_raw(), Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
     }
 
-    /// The newest node's end, where `memory` is its last block.
     #[inline]
-    fn last(&self, memory: NonNull<[u8]>) -> Option<(NonNull<Node>, usize)> {
+    fn newest(&self) -> Option<Node> {
         // Acquire: pairs with the Release of `push` (I5).
-        let node = NonNull::new(self.used.load(Ordering::Acquire))?;
-        let end = header(node).end.load(Ordering::Relaxed);
+        let newest = self.used.load(Ordering::Acquire);
+        // SAFETY: from `used`, acquired; the node lives as long as `self` is borrowed (I1).
+        unsafe { Node::from_raw(newest) }
+    }
+
+    /// The nodes in use, newest first.
+    fn nodes(&self) -> impl Iterator<Item = Node> {
+        // SAFETY: nodes in use keep their `next` (I2).
+        self.newest().into_iter().flat_map(|node| unsafe { node.chain() })
+    }
+
+    /// The newest node and its end, where `memory` is its last block.
+    #[inline]
+    fn last(&self, memory: NonNull<[u8]>) -> Option<(Node, usize)> {
+        let node = self.newest()?;
+        let end = node.end();
         // An end beyond the size may be that of another node's block: lowering it there leaves it beyond, since
         // that block starts behind this node.
-        (memory.addr().get() + memory.len() == data(node).addr().get().wrapping_add(end)).then_some((node, end))
+        (memory.addr().get() + memory.len() == node.data().addr().get().wrapping_add(end)).then_some((node, end))
     }
 }
 
-// SAFETY: by I4 live blocks are disjoint and aligned by `bump_index`, by I1 they live as long as the arena or until its
+// SAFETY: by I4 live blocks are disjoint and aligned by `place`, by I1 they live as long as the arena or until its
 // next `&mut` method; by I5 a free happens before the alloc that reuses the bytes. After a refusal every block
 // is as it was; of clause 3 the arena keeps no more than Zig's: it may serve less until it grows.
 unsafe impl<A: Allocator> Allocator for SyncArena<A> {
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        self.serve_and_tidy(len, alignment, false).map(|(block, _)| block)
+        self.serve(Request { len, alignment, zeroed: false }).map(|(block, _)| block)
     }
 
     unsafe fn resize(&self, memory: NonNull<[u8]>, _alignment: Alignment, new_len: NonZeroUsize) -> bool {
         let (len, new_len) = (memory.len(), new_len.get());
         let Some((node, end)) = self.last(memory) else { return new_len <= len };
-        let this = header(node);
         if new_len <= len {
-            // Release: pairs with the Acquire of who takes the bytes (I5). Where another thread was faster, the
-            // block is not the last any more, and shrinks without giving bytes back.
-            let _ = this.end.compare_exchange(end, end - (len - new_len), Ordering::Release, Ordering::Relaxed);
+            // SAFETY: the tail of the block, which the caller gives up.
+            unsafe { node.lower(end, end - (len - new_len)) };
             return true;
         }
-        let room = size_of_node(node) - HEADER;
         // `end` may lie beyond the room, and the block in another node.
-        room.saturating_sub(end) >= new_len - len
-            // Acquire: the bytes may have been freed (I5).
-            && this.end.compare_exchange(end, end + (new_len - len), Ordering::Acquire, Ordering::Relaxed).is_ok()
+        node.room().saturating_sub(end) >= new_len - len && node.raise(end, end + (new_len - len))
     }
 
     unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
@@ -425,16 +400,14 @@ unsafe impl<A: Allocator> Allocator for SyncArena<A> {
 
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
         if let Some((node, end)) = self.last(memory) {
-            // Release: pairs with the Acquire of who takes the bytes (I5). Where another thread was faster, the
-            // block is not the last any more, and waits for `reset`.
-            let end_before = end - memory.len();
-            let _ = header(node).end.compare_exchange(end, end_before, Ordering::Release, Ordering::Relaxed);
+            // SAFETY: the block, which the caller gives up.
+            unsafe { node.lower(end, end - memory.len()) };
         }
     }
 
     fn alloc_zeroed(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         // A new node is as fresh as the backing has it: zeroes of a page allocator cost nothing.
-        let (block, zero) = self.serve_and_tidy(len, alignment, true)?;
+        let (block, zero) = self.serve(Request { len, alignment, zeroed: true })?;
         if !zero {
             // SAFETY: just handed out with `len` bytes.
             unsafe { block.write_bytes(0, len.get()) };
@@ -446,7 +419,7 @@ unsafe impl<A: Allocator> Allocator for SyncArena<A> {
 // SAFETY: by I1 and I2 every block lies in a node of `used`, and exactly the bytes of nodes are this arena's.
 unsafe impl<A: Allocator> Owns for SyncArena<A> {
     fn owns(&self, address: NonNull<u8>) -> bool {
-        self.nodes().any(|node| address.addr().get().wrapping_sub(node.addr().get()) < size_of_node(node))
+        self.nodes().any(|node| address.addr().get().wrapping_sub(node.as_raw().addr()) < node.size())
     }
 }
 
@@ -464,135 +437,93 @@ impl<A: Allocator> Drop for SyncArena<A> {
     }
 }
 
-impl<A: Allocator> SyncArena<A> {
-    /// The nodes in use, newest first.
-    fn nodes(&self) -> impl Iterator<Item = NonNull<Node>> {
-        // Acquire: pairs with the Release of `push`; whoever pushed had seen the nodes below (I5).
-        let newest = NonNull::new(self.used.load(Ordering::Acquire));
-        core::iter::successors(newest, |&node| NonNull::new(next_of(node)))
-    }
-}
-
 impl<A: Allocator> fmt::Debug for SyncArena<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held: usize = self.nodes().map(size_of_node).sum();
+        let held: usize = self.nodes().map(Node::size).sum();
         f.debug_struct("SyncArena").field("nodes", &self.nodes().count()).field("held", &held).finish()
     }
 }
 
 /// A spare node for a block from `start` to `end`, and the one before it in the chain.
 struct Choice {
-    node: NonNull<Node>,
-    before: Option<NonNull<Node>>,
+    node: Node,
+    before: Option<Node>,
     start: usize,
     end: usize,
 }
 
-/// The node of a chain of this thread's that lacks the fewest bytes for the request.
-fn choose(first: NonNull<Node>, len: NonZeroUsize, alignment: Alignment) -> Option<Choice> {
-    let mut best: Option<(usize, Choice)> = None;
-    let (mut before, mut at) = (None, Some(first));
-    while let Some(node) = at {
-        if let Some((start, end)) = bump_index(data(node).addr().get(), 0, len.get(), alignment) {
-            let lack = end.saturating_sub(size_of_node(node) - HEADER);
-            if best.as_ref().is_none_or(|(least, _)| lack < *least) {
-                best = Some((lack, Choice { node, before, start, end }));
+/// The node of a chain that lacks the fewest bytes for the request.
+///
+/// # Safety
+/// The chain is this thread's (I2).
+unsafe fn choose(first: Node, Request { len, alignment, .. }: Request) -> Option<Choice> {
+    let (mut best, mut least, mut before) = (None, usize::MAX, None);
+    // SAFETY: the caller's promise.
+    for node in unsafe { first.chain() } {
+        if let Some((start, end)) = node.place(0, len, alignment) {
+            let lack = end.saturating_sub(node.room());
+            if lack < least {
+                least = lack;
+                best = Some(Choice { node, before, start, end });
             }
         }
-        before = at;
-        at = NonNull::new(next_of(node));
+        before = Some(node);
     }
-    best.map(|(_, choice)| choice)
+    best
 }
 
-/// Bumps the end of `node`, which has room for `room` bytes. `None`: the block does not fit, and lies beyond.
-#[inline]
-fn bump(
-    node: NonNull<Node>,
-    room: usize,
-    len: NonZeroUsize,
-    alignment: Alignment,
-) -> Result<Option<NonNull<u8>>, AllocError> {
-    let this = header(node);
-    let mut end = this.end.load(Ordering::Relaxed);
-    loop {
-        let (start, new_end) = bump_index(data(node).addr().get(), end, len.get(), alignment).ok_or(AllocError)?;
-        // Acquire: the bytes may have been freed (I5). The room was read before: it is no more than it is now (I3).
-        match this.end.compare_exchange_weak(end, new_end, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => return Ok((new_end <= room).then(|| block_at(node, start))),
-            Err(now) => end = now,
-        }
-    }
-}
-
-/// Makes a block of the backing a node that is this thread's: empty, with `next` null.
-fn init(block: NonNull<u8>, size: NonZeroUsize) -> NonNull<Node> {
-    let node = block.cast::<Node>();
-    let header =
-        Node { size: AtomicUsize::new(size.get()), end: AtomicUsize::new(0), next: UnsafeCell::new(ptr::null_mut()) };
-    // SAFETY: the block has `size` bytes, no less than HEADER, and ALIGNMENT.
-    unsafe { node.write(header) };
-    node
-}
-
-/// The header of a node of an arena, borrowed for as long as the caller has the arena (I1).
-#[inline]
-fn header<'a>(node: NonNull<Node>) -> &'a Node {
-    // SAFETY: every caller has the node from a list or from `init`, so by I1 its header is there; it holds
-    // nothing but atomics and a cell, and is not written but through them.
-    unsafe { node.as_ref() }
-}
-
-/// The first byte after the header. Its address is not that of the last byte of memory.
-#[inline]
-fn data(node: NonNull<Node>) -> NonNull<u8> {
-    // SAFETY: by I1 the node is longer than its header.
-    unsafe { node.add(1) }.cast()
-}
-
-/// `start` bytes after the header.
-#[inline]
-fn block_at(node: NonNull<Node>, start: usize) -> NonNull<u8> {
-    // SAFETY: the callers have found a block between there and the node's size (I4).
-    unsafe { data(node).add(start) }
-}
-
-/// The backing's view of a node that is this thread's.
-fn block_of(node: NonNull<Node>) -> NonNull<[u8]> {
-    NonNull::slice_from_raw_parts(node.cast(), size_of_node(node))
-}
-
-#[inline]
-fn size_of_node(node: NonNull<Node>) -> usize {
-    // Acquire: pairs with the Release of `grow` (I5).
-    header(node).size.load(Ordering::Acquire) & !RESIZING
-}
-
-fn next_of(node: NonNull<Node>) -> *mut Node {
-    header(node).next.with(|next| {
-        // SAFETY: by I2 nobody writes it: it is in use, or this thread's.
-        unsafe { *next }
-    })
-}
-
-/// Of a node that is this thread's.
-fn set_next(node: NonNull<Node>, to: *mut Node) {
-    header(node).next.with_mut(|next| {
-        // SAFETY: by I2 nobody else reads or writes it.
-        unsafe { *next = to }
-    });
-}
-
-/// The end of a chain that is this thread's.
-fn last_of(mut node: NonNull<Node>) -> NonNull<Node> {
-    while let Some(next) = NonNull::new(next_of(node)) {
-        node = next;
-    }
-    node
+/// The first node of a list that is the caller's alone.
+fn first_of(list: &mut AtomicPtr<Header>) -> Option<Node> {
+    // Relaxed: what gave the caller the `&mut` came after all that threads did.
+    let first = list.load(Ordering::Relaxed);
+    // SAFETY: from a list of an arena that is borrowed for longer than its nodes are used.
+    unsafe { Node::from_raw(first) }
 }
 
 /// Bytes of a list's nodes, less their headers.
-fn capacity(first: *mut Node) -> usize {
-    let nodes = core::iter::successors(NonNull::new(first), |&node| NonNull::new(next_of(node)));
-    nodes.map(|node| size_of_node(node) - HEADER).sum()
+fn capacity(list: &mut AtomicPtr<Header>) -> usize {
+    // SAFETY: the list is the caller's alone.
+    first_of(list).map_or(0, |first| unsafe { first.chain() }.map(Node::room).sum())
+}
+
+/// Frees the nodes of a list from the first on, all of them or all but the last.
+fn free_from<A: Allocator>(backing: &A, list: &mut AtomicPtr<Header>, but_the_last: bool) {
+    while let Some(node) = first_of(list) {
+        // SAFETY: the list is the caller's alone.
+        let next = unsafe { node.next() };
+        if but_the_last && next.is_none() {
+            return;
+        }
+        list.store(next.map_or(ptr::null_mut(), Node::as_raw), Ordering::Relaxed);
+        // SAFETY: by I1 a live block of `backing`; it is in no list any more.
+        unsafe { backing.free(node.memory(), ALIGNMENT) };
+    }
+}
+
+/// Makes a list one empty node of `capacity` bytes after its header, or none.
+#[track_caller]
+fn retain<A: Allocator>(backing: &A, list: &mut AtomicPtr<Header>, capacity: usize) -> bool {
+    free_from(backing, list, true);
+    let Some(node) = first_of(list) else { return true };
+    let wanted = (HEADER + capacity) & !1; // At most what the nodes held, so no overflow.
+    if wanted == HEADER {
+        free_from(backing, list, false);
+        return true;
+    }
+    // SAFETY: the list is the caller's alone, and its blocks have ended.
+    unsafe { node.set_end(0) };
+    let Some(size) = NonZeroUsize::new(wanted).filter(|_| wanted != node.size()) else { return true };
+    // SAFETY: by I1 a live block of `backing`.
+    if unsafe { backing.resize(node.memory(), ALIGNMENT, size) } {
+        // SAFETY: the caller's alone, and agreed.
+        unsafe { node.set_size(size) };
+        return true;
+    }
+    let Ok(block) = backing.alloc(size, ALIGNMENT) else { return false };
+    // SAFETY: just handed out, and larger than its header; it lives until a `&mut` method frees it (I1).
+    let new = unsafe { Node::make(block, size) };
+    list.store(new.as_raw(), Ordering::Relaxed);
+    // SAFETY: by I1 a live block of `backing`; it is in no list any more.
+    unsafe { backing.free(node.memory(), ALIGNMENT) };
+    true
 }

@@ -6,7 +6,7 @@
 //!
 //! What holds in every order: live blocks are disjoint, whoever gets bytes has seen all that was done to them
 //! before, and in the end every node goes back to the backing once, as it came. The orderings that the file
-//! asks for are needed: weakened alone, each makes a model fail; but the Acquire of `fetch_or` in `grow`, which
+//! asks for are needed: weakened alone, each makes a model fail; but the Acquire of `fetch_or` in `begin_growth`, which
 //! the backing's own order makes superfluous where the backing is as strict as the model's.
 #![cfg(loom)]
 
@@ -26,8 +26,6 @@ use terrace_sync::cell;
 
 #[path = "../src/bump.rs"]
 mod bump;
-#[path = "../src/index.rs"]
-mod index;
 #[path = "loom_support/mod.rs"]
 mod support;
 #[path = "../src/sync_arena.rs"]

@@ -1,4 +1,4 @@
-//! The arithmetic of [`SyncArena`](crate::SyncArena), on plain integers: ends counted from a node's first byte, and sizes
+//! The arithmetic of [`SyncArena`](super::SyncArena), on plain integers: ends counted from a node's first byte, and sizes
 //! that are even.
 //!
 //! Nothing here touches memory, so every function can be tried on every edge of the address space.
@@ -13,7 +13,7 @@ use crate::bump::{MAX_LEN, fit};
 /// Start and end of a block of `len` bytes bumped from `end`, all counted from address `base`, the limit left to
 /// the caller. The end is at most `MAX_LEN`.
 #[inline]
-pub(crate) const fn bump_index(base: usize, end: usize, len: usize, alignment: Alignment) -> Option<(usize, usize)> {
+pub(super) const fn bump_index(base: usize, end: usize, len: usize, alignment: Alignment) -> Option<(usize, usize)> {
     let Some(from) = base.checked_add(end) else { return None };
     let Some((start, end)) = fit(from, usize::MAX, len, alignment) else { return None };
     if end - base <= MAX_LEN { Some((start - base, end - base)) } else { None }
@@ -21,7 +21,7 @@ pub(crate) const fn bump_index(base: usize, end: usize, len: usize, alignment: A
 
 /// The size of a node whose last block ends `end` bytes after its `header`: even, since the lowest bit is a flag.
 #[inline]
-pub(crate) const fn even_node(header: usize, end: usize) -> Option<NonZeroUsize> {
+pub(super) const fn even_node(header: usize, end: usize) -> Option<NonZeroUsize> {
     match end.checked_add(header) {
         Some(size) if size < MAX_LEN => NonZeroUsize::new(size + (size & 1)),
         _ => None,
@@ -30,7 +30,7 @@ pub(crate) const fn even_node(header: usize, end: usize) -> Option<NonZeroUsize>
 
 /// The size of a further node, after one with room for `room` bytes, as Zig's arena asks for it: even, and half
 /// again as large as both together.
-pub(crate) const fn further_node(header: usize, room: usize, len: usize, alignment: Alignment) -> Option<NonZeroUsize> {
+pub(super) const fn further_node(header: usize, room: usize, len: usize, alignment: Alignment) -> Option<NonZeroUsize> {
     let need = header.saturating_add(alignment.bytes()).saturating_add(len);
     let both = room.saturating_add(need).saturating_add(16);
     even_node(0, both.saturating_add(both / 2))
