@@ -164,7 +164,10 @@ impl<A: Allocator> SyncArena<A> {
         let mut mine = None;
         let block = self.serve_with(request, &mut mine);
         if let Some(node) = mine {
+            // `push` has tried it before a node of `used`.
             // SAFETY: made by this thread and never published (I2).
+            unsafe { node.set_next(ptr::null_mut()) };
+            // SAFETY: as above; a chain of one.
             unsafe { self.push_spare(node) };
         }
         block

@@ -268,9 +268,33 @@ fn spare() {
     both(Model::new(2, false), work, work);
 }
 
+/// The newest node is full: both make another, or one finds the other's; what was made in vain is spare.
+fn second_blocks() {
+    let model = Model::new(4, false);
+    let first = model.alloc(8).expect("there is room");
+    let (_, room) = model.measure(first);
+    model.alloc(room - 16).expect("there is room");
+    fn work(model: &Model) {
+        model.alloc(16).expect("there is room");
+    }
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || work(&other));
+    work(&model);
+    thread.join().unwrap();
+    // Full again: whoever lost the race has left a node.
+    model.alloc(room);
+    model.alloc(room);
+    model.end();
+}
+
 #[test]
 fn the_first_blocks_of_two_threads() {
     check(None, first_blocks);
+}
+
+#[test]
+fn the_next_node_is_made_by_two_threads() {
+    check(Some(3), second_blocks);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn threads_get_bytes_of_their_own_and_every_node_comes_back() {
                 let arena = &arena;
                 threads.spawn(move || {
                     let mut shadow = Shadow::default();
-                    for round in 0..if cfg!(miri) { 20 } else { 300 } {
+                    for round in 0..if cfg!(miri) { 4 } else { 300 } {
                         let (len, log2) = (1 + (round * 37 + seed * 11) % 400, (round % 8) as u32);
                         shadow.step(arena, &Op::Alloc { len, log2, zeroed: round % 5 == 0 });
                         shadow.step(arena, &Op::Resize { index: round, len: 1 + (round * 5) % 500 });
