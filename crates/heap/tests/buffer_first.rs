@@ -102,6 +102,26 @@ fn place(address: NonNull<u8>, buffer: usize, buffer_len: usize, fallback: usize
     }
 }
 
+/// A request to the fallback, as the files write it.
+fn request(op: &CallOp, name: impl Fn(NonNull<u8>) -> String) -> String {
+    let block = |memory: NonNull<[u8]>, alignment: Alignment| {
+        format!("{} {} {}", name(memory.cast()), memory.len(), alignment.log2())
+    };
+    match *op {
+        CallOp::Alloc { len, alignment, result, .. } => {
+            format!("alloc {len} {} = {}", alignment.log2(), result.map_or("null".into(), &name))
+        }
+        CallOp::Resize { memory, alignment, new_len, granted } => {
+            format!("resize {} {new_len} = {granted}", block(memory, alignment))
+        }
+        CallOp::Remap { memory, alignment, new_len, result } => {
+            format!("remap {} {new_len} = {}", block(memory, alignment), result.map_or("null".into(), &name))
+        }
+        CallOp::Free { memory, alignment } => format!("free {}", block(memory, alignment)),
+        CallOp::Reset { .. } => unreachable!("nothing resets"),
+    }
+}
+
 fn replay(path: &Path, text: &str) -> usize {
     let stack: Vec<&str> = text.lines().nth(1).unwrap().split(' ').collect();
     let ["stack", "stackfallback", size, fallback_size, mis] = stack[..] else { panic!("{stack:?}") };
@@ -112,24 +132,7 @@ fn replay(path: &Path, text: &str) -> usize {
     let name = |address| place(address, start, size, behind);
     let requests = RefCell::new(Vec::new());
     let backing = FixedBufferAllocator::new(fallback);
-    let logged = LogAllocator::new(&backing, |call: &Call| {
-        requests.borrow_mut().push(match call.op {
-            CallOp::Alloc { len, alignment, result, .. } => {
-                format!("alloc {len} {} = {}", alignment.log2(), result.map_or("null".into(), name))
-            }
-            CallOp::Resize { memory, alignment, new_len, granted } => {
-                format!("resize {} {} {} {new_len} = {granted}", name(memory.cast()), memory.len(), alignment.log2())
-            }
-            CallOp::Remap { memory, alignment, new_len, result } => {
-                let answer = result.map_or("null".into(), name);
-                format!("remap {} {} {} {new_len} = {answer}", name(memory.cast()), memory.len(), alignment.log2())
-            }
-            CallOp::Free { memory, alignment } => {
-                format!("free {} {} {}", name(memory.cast()), memory.len(), alignment.log2())
-            }
-            CallOp::Reset { .. } => unreachable!("nothing resets"),
-        });
-    });
+    let logged = LogAllocator::new(&backing, |call: &Call| requests.borrow_mut().push(request(&call.op, name)));
     let first = BufferFirstAllocator::new(buffer, &logged);
     let mut live: Vec<Option<(NonNull<[u8]>, Alignment)>> = vec![None; 1000];
     let mut compared = 0;
