@@ -243,67 +243,89 @@ impl Pairs {
     }
 }
 
-/// Which item comes out is compared, not where it lies: our arena asks for memory by its own law. What Zig's buffer
-/// has no room for ours may have; then the op is left out on our side, and counted.
+/// A file under way. Which item comes out is compared, not where it lies: our arena asks for memory by its own law.
+/// What Zig's buffer has no room for ours may have; then the op is left out on our side, and counted.
+struct Replay<'g> {
+    pool: PoolAllocator<&'g Ground>,
+    item: usize,
+    alignment: Alignment,
+    growable: bool,
+    live: Vec<Option<NonNull<u8>>>,
+    pairs: Pairs,
+    compared: usize,
+    left_out: usize,
+}
+
+impl<'g> Replay<'g> {
+    fn new(ground: &'g Ground, stack: &str) -> Self {
+        let words: Vec<usize> = stack.split(' ').skip(2).map(|word| word.parse().unwrap()).collect();
+        let [item, log2, grow, ..] = words[..] else { panic!("{words:?}") };
+        let make = if grow == 1 { PoolAllocator::new } else { PoolAllocator::fixed };
+        let alignment = Alignment::from_log2(log2 as u32).unwrap();
+        let pool = make(ground, len(item), alignment);
+        let (live, pairs) = (vec![None; 1000], Pairs::default());
+        Self { pool, item, alignment, growable: grow == 1, live, pairs, compared: 0, left_out: 0 }
+    }
+
+    fn take(&mut self, at: &str, op: &str, answer: &str) {
+        let words: Vec<&str> = op.split(' ').collect();
+        let first = words.get(1).and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
+        let mut comparable = 1;
+        match (words[0], answer) {
+            ("c", "null") if self.growable => {
+                assert_eq!(self.pool.free_items(), 0, "{at}");
+                comparable = 0;
+            }
+            ("c", "null") => assert!(self.pool.alloc(len(self.item), self.alignment).is_err(), "{at}"),
+            ("c", _) => {
+                let block = self.pool.alloc(len(self.item), self.alignment);
+                let block = block.unwrap_or_else(|_| panic!("{at}: Zig grants it"));
+                assert!(self.pairs.meet(answer, block.addr().get()), "{at}: another item");
+                self.live[first] = Some(block);
+            }
+            ("k", _) => {
+                let block = self.live[first].take().unwrap();
+                // SAFETY: live, and not used again.
+                unsafe { self.pool.free(slice(block, self.item), self.alignment) };
+            }
+            ("s", "true") => assert!(self.pool.add_capacity(first).is_ok(), "{at}"),
+            ("s", _) => {
+                // Zig made one item for each request granted before the refusal; the next look proves it.
+                assert!(self.pool.add_capacity(at.matches("= true").count()).is_ok(), "{at}");
+                comparable = 0;
+            }
+            ("q", _) => {
+                assert_eq!(answer.rsplit_once("free=").unwrap().1, self.pool.free_items().to_string(), "{at}");
+            }
+            ("x" | "d", _) => self.reset(at, &words, answer),
+            ("p" | "u", _) => return, // Straight on Zig's buffer: not the pool's.
+            (other, _) => panic!("{at}: an unknown op {other}"),
+        }
+        self.compared += comparable;
+        self.left_out += 1 - comparable;
+    }
+
+    fn reset(&mut self, at: &str, words: &[&str], answer: &str) {
+        let mode = match words {
+            ["d"] | ["x", "free_all"] => ResetMode::FreeAll,
+            ["x", "retain_capacity"] => ResetMode::RetainCapacity,
+            _ => ResetMode::RetainWithLimit(words[2].parse().unwrap()),
+        };
+        assert!(self.pool.reset(mode) || answer == "false", "{at}: Zig could");
+        self.pairs = Pairs::default();
+    }
+}
+
+/// Decisions compared and left out.
 fn replay(path: &Path, text: &str) -> (usize, usize) {
-    let words: Vec<usize> = text.lines().nth(1).unwrap().split(' ').skip(2).map(|word| word.parse().unwrap()).collect();
-    let [item, log2, grow, ..] = words[..] else { panic!("{words:?}") };
-    let make = if grow == 1 { PoolAllocator::new } else { PoolAllocator::fixed };
-    let alignment = Alignment::from_log2(log2 as u32).unwrap();
     let ground = Ground::default();
-    let mut pool = make(&ground, len(item.max(1)), alignment);
-    let (mut live, mut pairs) = (vec![None; 1000], Pairs::default());
-    let (mut compared, mut left_out) = (0, 0);
+    let mut replay = Replay::new(&ground, text.lines().nth(1).unwrap());
     for (number, line) in text.lines().enumerate().skip(3) {
         let at = format!("{}:{}: {line}", path.display(), number + 1);
         let (op, answer) = line.split_once(" -> ").unwrap();
-        let answer = answer.split(" | ").next().unwrap();
-        let words: Vec<&str> = op.split(' ').collect();
-        let first = words.get(1).and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
-        compared += 1;
-        match (words[0], answer) {
-            ("c", "null") if grow == 1 => {
-                assert_eq!(pool.free_items(), 0, "{at}");
-                (compared, left_out) = (compared - 1, left_out + 1);
-            }
-            ("c", "null") => assert!(pool.alloc(len(item), alignment).is_err(), "{at}"),
-            ("c", _) => {
-                let block = pool.alloc(len(item), alignment).unwrap_or_else(|_| panic!("{at}: Zig grants it"));
-                assert!(pairs.meet(answer, block.addr().get()), "{at}: another item");
-                live[first] = Some(block);
-            }
-            ("k", _) => {
-                let block: NonNull<u8> = live[first].take().unwrap();
-                // SAFETY: live, and not used again.
-                unsafe { pool.free(slice(block, item), alignment) };
-            }
-            ("s", "true") => assert!(pool.add_capacity(first).is_ok(), "{at}"),
-            ("s", _) => {
-                // Zig made one item for each request granted before the refusal; the next look proves it.
-                let made = line.matches("= true").count();
-                assert!(pool.add_capacity(made).is_ok(), "{at}");
-                (compared, left_out) = (compared - 1, left_out + 1);
-            }
-            ("q", _) => assert_eq!(answer.rsplit_once("free=").unwrap().1, pool.free_items().to_string(), "{at}"),
-            ("x", _) => {
-                let mode = match words[1] {
-                    "free_all" => ResetMode::FreeAll,
-                    "retain_capacity" => ResetMode::RetainCapacity,
-                    _ => ResetMode::RetainWithLimit(words[2].parse().unwrap()),
-                };
-                let kept = pool.reset(mode);
-                assert!(kept || answer == "false", "{at}: Zig could");
-                pairs = Pairs::default();
-            }
-            ("d", _) => {
-                assert!(pool.reset(ResetMode::FreeAll), "{at}");
-                pairs = Pairs::default();
-            }
-            ("p" | "u", _) => compared -= 1, // Straight on Zig's buffer: not the pool's.
-            (other, _) => panic!("{at}: an unknown op {other}"),
-        }
+        replay.take(&at, op, answer.split(" | ").next().unwrap());
     }
-    (compared, left_out)
+    (replay.compared, replay.left_out)
 }
 
 #[test]
