@@ -88,6 +88,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         let room = self.limit.get().saturating_sub(holding.held);
         let wish = self.without_empty(holding).new_node(need, len.get(), alignment).min(room).max(need);
         for (generous, size) in [(true, wish), (false, need)] {
+            if !generous {
+                // A hook of the backing may have taken the room of a new node.
+                holding = self.note_high_water();
+            }
             if let Some(block) = self.bump_in_extended(&mut holding, request, generous) {
                 return Ok(block);
             }
@@ -101,7 +105,7 @@ impl<A: Allocator> ArenaAllocator<A> {
             return Err(AllocError);
         }
         let slack = node_len(HEADER + alignment.bytes() - 1, Alignment::ONE, len).ok_or(AllocError)?;
-        self.bump_in_new(slack, Alignment::of::<Node>(), holding.held, request).ok_or(AllocError)
+        self.bump_in_new(slack, Alignment::of::<Node>(), self.holding().held, request).ok_or(AllocError)
     }
 
     /// Serves the request from the spare, which becomes the newest node.
@@ -135,7 +139,6 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// taken: a block that comes and goes and grows would else leave a row of them.
     #[track_caller]
     fn bump_on_top(&self, len: NonZeroUsize, alignment: Alignment) -> Option<NonNull<u8>> {
-        let block = self.bump(len.get(), alignment)?;
         if let Some(empty) = self.empty_below() {
             let older = self.take_older(empty);
             if let Some(newest) = self.newest.get() {
@@ -144,7 +147,8 @@ impl<A: Allocator> ArenaAllocator<A> {
             }
             self.free_node(empty);
         }
-        Some(block)
+        // Last, so that what a hook of the backing makes and ends meanwhile is older than this block: a stack may stand here.
+        self.bump(len.get(), alignment)
     }
 
     /// `holding` without the newest node, if `bump_on_top` would give it back.
@@ -186,6 +190,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         let (size, _) = unsafe { node.as_ref() }.request();
         let (_, end) = fit(self.next().addr(), CEILING, len.get(), alignment)?;
         let need = end - node.addr().get();
+        if need <= size {
+            // A hook of the backing has freed what stood in the way.
+            return self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed));
+        }
         let room = self.limit.get().checked_sub(holding.held - size)?.min(CEILING - node.addr().get()).min(MAX_LEN);
         let wish = holding.grown_node(size, need, len.get(), alignment).min(room).max(need);
         // A new node's zeroes may cost nothing, while those here are written: a large request tries that first.
@@ -363,7 +371,7 @@ impl<A: Allocator> ArenaAllocator<A> {
     }
 
     #[track_caller]
-    fn free_node(&self, node: NonNull<Node>) {
+    pub(super) fn free_node(&self, node: NonNull<Node>) {
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let (size, alignment) = unsafe { node.as_ref() }.request();
         // SAFETY: by I1 a live block of `backing` with this length and alignment; it is not used again.
