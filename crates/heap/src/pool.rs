@@ -21,7 +21,10 @@ use core::{cell::Cell, fmt, num::NonZeroUsize, ptr::NonNull};
 use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, Reset, ResetMode, bridge_collections};
 pub use typed::{Pool, Pooled};
 
-use crate::{arena::ArenaAllocator, bump::array};
+use crate::{
+    arena::ArenaAllocator,
+    bump::{MAX_LEN, array},
+};
 
 /// An item while nobody has it.
 struct Free {
@@ -225,10 +228,11 @@ impl<A: Allocator> BulkFree for PoolAllocator<A> {
     }
 }
 
-// SAFETY: by I1 a block is an item, and every request up to its length gets the whole of it.
+// SAFETY: by I1 a block is an item, and every request up to its length gets the whole of it; items that are too long
+// for a block are never made.
 unsafe impl<A: Allocator> GoodSize for PoolAllocator<A> {
     fn good_size(&self, len: NonZeroUsize, _alignment: Alignment) -> NonZeroUsize {
-        len.max(self.item_len)
+        if self.item_len.get() > MAX_LEN { len } else { len.max(self.item_len) }
     }
 }
 

@@ -132,7 +132,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         // Fresh zeroes cost a backing like the page allocator nothing, others their writing.
         let zeroed_node = zeroed && len.get() >= size / 2;
         self.push_node(NonZeroUsize::new(size)?, node_alignment, held, zeroed_node).ok()?;
-        self.bump_on_top(len, alignment).map(|block| fill(block, len, zeroed && !zeroed_node))
+        let block = self.bump_on_top(len, alignment)?;
+        // Still as it came, unless a hook of the backing has taken something back in it.
+        let untouched = self.neg_high.get() == usize::MAX;
+        Some(fill(block, len, zeroed && !(zeroed_node && untouched)))
     }
 
     /// Serves the request from a node just put on top of the list. Where the one below is empty its place is
