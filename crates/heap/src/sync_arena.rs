@@ -195,7 +195,7 @@ impl<A: Allocator> SyncArena<A> {
             // SAFETY: from `used`, acquired here or by `push`; the node lives as long as `self` is borrowed (I1).
             if let Some(node) = unsafe { Node::from_raw(newest) } {
                 room = node.room();
-                if let Some(block) = node.bump(room, len, alignment)? {
+                if let Some(block) = node.bump(room, len, alignment) {
                     return Ok((block, false));
                 }
                 match self.grow(node, request) {
