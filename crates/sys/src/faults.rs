@@ -127,7 +127,7 @@ fn a_pair_is_one_mmap_and_one_munmap() {
             assert_eq!(session.mapped(), len.next_multiple_of(page_size()));
             block.free();
             let made: Vec<_> = Call::ALL.iter().zip(before).map(|(&call, old)| session.calls(call) - old).collect();
-            assert_eq!(made, [1, 1, 0, 0, 0], "{:?}", Call::ALL);
+            assert_eq!((made[0], made[1], made.iter().sum()), (1, 1, 2), "{:?}", Call::ALL);
             assert_eq!(session.mapped(), 0);
         }
     }

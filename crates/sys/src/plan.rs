@@ -27,6 +27,26 @@ pub(crate) const fn whole_pages(len: usize, page: usize) -> Option<usize> {
     if rounded as isize > 0 { Some(rounded) } else { None }
 }
 
+/// The bytes of the pages of a block of `len` bytes that `whole_pages` has granted.
+#[inline(always)]
+pub(crate) const fn pages_of(len: usize, page: usize) -> usize {
+    (len + (page - 1)) & !(page - 1)
+}
+
+/// `len` bytes with a guard of `guard` bytes at either end, or `None` where that is too much for a mapping.
+///
+/// pre: `len` is at most `LIMIT`, and `guard` at most half of it, but for the page size that no system has, with
+/// which there is no `len`.
+pub(crate) const fn between_guards(len: usize, guard: usize) -> Option<usize> {
+    if 2 * guard > LIMIT - len { None } else { Some(len + 2 * guard) }
+}
+
+/// What the processor maps by one entry of the next level up, in bytes: 2 MiB where pages have 4 KiB. An entry has
+/// eight bytes, and a table of them fills a page.
+pub(crate) const fn transparent_page(page: usize) -> usize {
+    page.saturating_mul(page / 8)
+}
+
 /// How many bytes to reserve, so that `len` bytes at a multiple of `alignment` lie among them
 /// wherever the reservation starts; `None` where that is too much.
 ///
