@@ -105,6 +105,25 @@ mod tests {
     }
 
     #[test]
+    fn guards_are_refused_exactly_where_they_pass_the_limit() {
+        for page in PAGES.into_iter().chain([2 << 20, 1 << 30, 1 << 60]) {
+            for len in edges(page).filter_map(|len| whole_pages(len, page)) {
+                let expected = usize::try_from(len as u128 + 2 * page as u128).ok().filter(|&sum| sum <= LIMIT);
+                assert_eq!(between_guards(len, page), expected);
+                assert_eq!(between_guards(len, 0), Some(len));
+                assert_eq!(pages_of(len, page), len);
+                assert_eq!(pages_of(len - page + 1, page), len);
+            }
+        }
+    }
+
+    #[test]
+    fn a_transparent_page_is_a_table_of_pages() {
+        assert_eq!(PAGES.map(transparent_page), [2 << 20, 32 << 20, 512 << 20]);
+        assert!(transparent_page(1 << (usize::BITS - 1)) > LIMIT, "and no panic");
+    }
+
+    #[test]
     fn a_reservation_is_refused_exactly_where_it_passes_the_limit() {
         for page in PAGES {
             for len in edges(page).filter_map(|len| whole_pages(len, page)) {
