@@ -63,11 +63,47 @@ const STEP: usize = 1 << 20;
 /// - another process has made the file shorter (which the promise to [`new`](Self::new) excludes, and which nobody
 ///   can do to a [`scratch`](Self::scratch) file);
 /// - the disk, or the network that it is behind, fails;
-/// - the disk is full, and the file system is one that cannot take space in advance (NFS before 4.2, FAT): elsewhere
-///   `alloc` is refused before.
+/// - the disk is full, and the file system is one that cannot take space in advance (NFS before 4.2, FAT), or that
+///   writes every change to another place (btrfs, ZFS): elsewhere `alloc` is refused before.
 ///
 /// A forked child shares the pages with its parent: it must not touch blocks that the parent uses. What `SIGKILL` ends
 /// loses nothing that was written to a block; a power failure may lose what was not [flushed](Self::flush).
+///
+/// # What the compiler refuses
+///
+/// A file that somebody else may write to needs the promise:
+///
+/// ```compile_fail,E0133
+/// let file = std::fs::File::open("shared").unwrap();
+/// terrace_sys::MappedFile::new(file, core::num::NonZeroUsize::MIN);
+/// ```
+///
+/// The region is lent, and blocks end, only when nobody uses one:
+///
+/// ```compile_fail,E0502
+/// use terrace_sys::MappedFile;
+///
+/// let mut file = MappedFile::scratch("/tmp", core::num::NonZeroUsize::MIN).unwrap();
+/// let mut numbers = allocator_api2_02::vec::Vec::new_in(&file);
+/// file.bytes().unwrap();
+/// numbers.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0505
+/// use terrace_sys::MappedFile;
+///
+/// let file = MappedFile::scratch("/tmp", core::num::NonZeroUsize::MIN).unwrap();
+/// let mut numbers = allocator_api2_02::vec::Vec::new_in(&file);
+/// drop(file);
+/// numbers.push(1u8);
+/// ```
+///
+/// And no second thread gets at it:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_sys::MappedFile>();
+/// ```
 #[derive(Debug)]
 pub struct MappedFile {
     extent: Extent,

@@ -61,7 +61,7 @@ impl PageOptions {
     }
 
     /// A wish: where the system can, it backs blocks by huge pages, and goes on with ordinary ones where it cannot.
-    /// A block as large as a huge page begins at a multiple of its size.
+    /// A block as large as a huge page begins at a multiple of its size, until it moves.
     ///
     /// Linux: `madvise(MADV_HUGEPAGE)`. Takes the place of [`explicit_huge_pages`](Self::explicit_huge_pages).
     #[must_use]

@@ -29,6 +29,7 @@ const STEP: usize = 256 << 10;
 /// Blocks share pages, so it has no [`PageSize`](terrace_core::PageSize). Two threads cannot use it at once.
 ///
 /// ```
+/// # #[cfg(feature = "allocator-api2-02")] {
 /// use allocator_api2_02::vec::Vec;
 /// use core::num::NonZeroUsize;
 /// use terrace_sys::ReservedAllocator;
@@ -40,6 +41,7 @@ const STEP: usize = 256 << 10;
 /// log.extend(1..100_000);
 /// assert_eq!(log.as_ptr(), first, "it has not moved");
 /// assert!(region.committed() < 2 << 20);
+/// # }
 /// # Ok::<(), terrace_core::AllocError>(())
 /// ```
 ///
@@ -68,6 +70,13 @@ const STEP: usize = 256 << 10;
 /// let mut log = Vec::new_in(&region);
 /// region.reset(ResetMode::FreeAll);
 /// log.push(1u8);
+/// ```
+///
+/// and no second thread gets at it:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_sys::ReservedAllocator>();
 /// ```
 #[derive(Debug)]
 pub struct ReservedAllocator {

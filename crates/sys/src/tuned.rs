@@ -44,6 +44,7 @@ use crate::{
 /// would not keep their place in the pool for them, so that touching them again could fail.
 ///
 /// ```
+/// # #[cfg(feature = "allocator-api2-02")] {
 /// use allocator_api2_02::vec::Vec;
 /// use terrace_sys::PageOptions;
 ///
@@ -51,6 +52,7 @@ use crate::{
 /// let mut table: Vec<u64, _> = Vec::with_capacity_in(1 << 20, pages);
 /// table.resize(1 << 20, 7);
 /// assert_eq!(table[999_999], 7);
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TunedPageAllocator {

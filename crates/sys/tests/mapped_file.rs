@@ -151,6 +151,52 @@ fn a_vector_grows_in_the_file_without_moving() {
     assert_eq!(file.end_index(), 0);
 }
 
+/// `evict` and `flush` take `&self`: they must not change what a borrowed block holds.
+#[test]
+fn a_borrowed_block_is_the_same_before_and_after_its_pages_leave() {
+    let Some(file) = scratch(4 * MIB) else { return };
+    let mut block = file.alloc_slice_zeroed::<u64>(MIB / 8).unwrap();
+    // SAFETY: live, zeroed, of this test alone.
+    let numbers = unsafe { block.as_mut() };
+    for round in 1..4u64 {
+        numbers.fill(round);
+        file.evict().unwrap();
+        assert!(numbers.iter().all(|&number| number == round));
+        numbers[7] = round + 1;
+        file.flush().unwrap();
+        file.evict().unwrap();
+        assert_eq!((numbers[6], numbers[7]), (round, round + 1));
+    }
+}
+
+/// A file that others could come by: by its folder, or by a name that it is given later.
+#[test]
+fn a_scratch_file_has_no_name_and_cannot_be_given_one() {
+    use std::os::fd::RawFd;
+
+    let folder = tempfile::tempdir().unwrap();
+    let Ok(file) = MappedFile::scratch(folder.path(), bytes(MIB)) else {
+        return eprintln!("{:?} has no files without names: nothing tried", folder.path());
+    };
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let ours = folder.path().to_str().unwrap();
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let of_file = |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.starts_with(ours));
+    let descriptor: RawFd = descriptors
+        .filter(of_file)
+        .map(|path| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .next()
+        .unwrap();
+    let old = std::ffi::CString::new(format!("/proc/self/fd/{descriptor}")).unwrap();
+    let new = std::ffi::CString::new(format!("{ours}/named")).unwrap();
+    // SAFETY: strings that end in 0; nothing else is read.
+    let linked =
+        unsafe { libc::linkat(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), libc::AT_SYMLINK_FOLLOW) };
+    assert_eq!(linked, -1);
+    drop(file);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn what_cannot_be_a_file_is_an_error() {
     let refused = |made: io::Result<MappedFile>| made.unwrap_err();

@@ -111,14 +111,14 @@ fn touching_a_guard_page_ends_the_process_and_touching_the_block_does_not() {
         };
         let block = alloc(PageOptions::new().guard_pages().build(), 2 * page_size(), 1);
         fill(block);
-        let start = block.cast::<u8>();
-        match what.as_str() {
-            // SAFETY: none: this is the write that the guard is there for, and the process ends.
-            "before" => unsafe { start.sub(1).as_ptr().write_volatile(1) },
-            // SAFETY: as above.
-            "behind" => unsafe { start.add(block.len()).as_ptr().write_volatile(1) },
-            _ => free(PageOptions::new().guard_pages().build(), block),
-        }
+        let start = block.cast::<u8>().as_ptr();
+        let guarded = match what.as_str() {
+            "before" => start.wrapping_sub(1),
+            "behind" => start.wrapping_add(block.len()),
+            _ => return free(PageOptions::new().guard_pages().build(), block),
+        };
+        // SAFETY: none: this is the write that the guard is there for, and the process ends.
+        unsafe { guarded.write_volatile(1) };
         return;
     }
 }

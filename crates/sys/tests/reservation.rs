@@ -88,8 +88,9 @@ fn touching_what_is_not_committed_ends_the_process() {
         table.commit(0..pages(1)).unwrap();
         // SAFETY: committed.
         unsafe { table.start().write(1) };
+        let behind = table.start().as_ptr().wrapping_add(pages(1));
         // SAFETY: none: this is the write that ends the process.
-        unsafe { table.start().add(pages(1)).as_ptr().write_volatile(1) };
+        unsafe { behind.write_volatile(1) };
         return;
     }
     let mut child = Command::new(env::current_exe().unwrap());

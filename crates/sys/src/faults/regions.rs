@@ -60,8 +60,10 @@ fn life_in<A: Allocator + Reset>(allocator: &mut A, modes: &[ResetMode]) {
             // SAFETY: live, with its alignment.
             if unsafe { allocator.resize(memory, alignment, bytes(len + 1_500_000)) } {
                 memory = NonNull::slice_from_raw_parts(start, len + 1_500_000);
-                // SAFETY: live, of that length.
-                unsafe { start.add(len).write_bytes(7, 1_500_000) };
+                // SAFETY: within the block.
+                let more = unsafe { start.add(len) };
+                // SAFETY: as above, to its end.
+                unsafe { more.write_bytes(7, 1_500_000) };
             }
             // SAFETY: live, of that length, all of it written.
             assert!(all_are(unsafe { memory.as_ref() }, 7));

@@ -109,9 +109,11 @@ pub(super) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<(), Er
 /// # Safety
 /// As `prim::name`.
 pub(super) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Result<(), Errno> {
+    // A variable argument is as wide as the kernel reads it.
+    let what = libc::PR_SET_VMA_ANON_NAME as libc::c_ulong;
     let (start, name) = (address.as_ptr(), name.as_ptr());
     // SAFETY: the range is the caller's; the name ends in 0, and the kernel only reads it.
-    done(unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, start, len, name) })
+    done(unsafe { libc::prctl(libc::PR_SET_VMA, what, start, len, name) })
 }
 
 pub(super) fn is_not_known(Errno(number): Errno) -> bool {
