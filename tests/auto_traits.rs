@@ -18,7 +18,9 @@ use std::{
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
-use terrace_sys::PageAllocator;
+use terrace_sys::{
+    MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, TunedPageAllocator, Unavailable,
+};
 use terrace_testkit as testkit;
 use terrace_trace as trace;
 
@@ -67,6 +69,12 @@ table! {
     Bridge<All>:                            yes  yes  yes   yes   yes;
     Bridge<Bare>:                           no   no   yes   yes   no;
     PageAllocator:                          yes  yes  yes   yes   yes;
+    PageOptions:                            yes  yes  yes   yes   yes;
+    TunedPageAllocator:                     yes  yes  yes   yes   yes;
+    Unavailable:                            yes  yes  yes   yes   yes;
+    Reservation:                            yes  yes  no    yes   yes;
+    ReservedAllocator:                      yes  no   no    yes   yes;
+    MappedFile:                             yes  no   no    yes   yes;
 
     ArenaAllocator<All>:                    yes  no   no    yes   yes;
     ArenaAllocator<Bare>:                   no   no   no    yes   no;
