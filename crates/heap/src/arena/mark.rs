@@ -202,8 +202,8 @@ impl<A: Allocator> ArenaAllocator<A> {
         unsafe { self.rewind_shared(checkpoint) };
     }
 
-    /// As a rewind, for a hook of the backing, which may be at work on the newest node: no node goes or changes its place,
-    /// and those above the checkpoint's are empty from now on.
+    /// As a rewind, for a hook of the backing, which may be at work on the newest node: by I6 no node goes or changes its
+    /// place, and those above the checkpoint's are empty from now on.
     fn empty_above(&self, checkpoint: Checkpoint) {
         let Some(newest) = self.newest.get() else { return };
         self.note_high_water();
