@@ -26,42 +26,36 @@
 //! mutably. Nothing is lost by it, since std's and allocator-api2's own `impl for &A` would make the two forms
 //! the same to a caller.
 
-#[cfg(feature = "allocator-api2-02")]
-mod api2_02;
+mod backing;
 #[doc(hidden)]
 pub mod serve;
+mod shell;
 
 #[cfg(feature = "allocator-api2-02")]
 #[doc(hidden)]
 pub use allocator_api2_02;
+#[cfg(feature = "allocator-api2-03")]
+#[doc(hidden)]
+pub use allocator_api2_03;
+#[cfg(feature = "allocator-api2-04")]
+#[doc(hidden)]
+pub use allocator_api2_04;
+
+pub use backing::{Api2Backing, Std, V02, V03, V04};
+
+/// Std's trait where the versions of allocator-api2 have theirs.
+#[cfg(terrace_nightly)]
+#[doc(hidden)]
+pub mod std_nightly {
+    pub use core::alloc;
+}
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
 use crate::{
     Access, Alignment, AllocError, AllocStats, Allocator, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Stats,
-    capability::forward_capabilities,
+    bridge_collections, capability::forward_capabilities,
 };
-
-/// Bridges an allocator that was made outside of the crate: `bridge_collections!(impl[A: Allocator] for &Arena<A>)`.
-///
-/// The generic parameters stand in the brackets. Name `&T` where `T` has a `reset`, or passes one on; see
-/// the [module's text](crate::bridge). The `cfg`s of the versions are evaluated here, in this crate, so
-/// that a caller needs neither the dependencies nor the features.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! bridge_collections {
-    ($($bridged:tt)*) => {
-        $crate::bridge_allocator_api2_02! { $($bridged)* }
-    };
-}
-
-/// The version is not asked for.
-#[cfg(not(feature = "allocator-api2-02"))]
-#[doc(hidden)]
-#[macro_export]
-macro_rules! bridge_allocator_api2_02 {
-    ($($bridged:tt)*) => {};
-}
 
 bridge_collections!(impl[] for dyn Allocator + '_);
 bridge_collections!(impl[] for dyn Allocator + Send + '_);
