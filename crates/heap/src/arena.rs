@@ -14,21 +14,24 @@
 //! A request bumps `next`. Where it does not fit, the newest node grows in place if the backing can,
 //! else the backing gives a further node, half again as large as what is in use. The last block grows
 //! and shrinks in place and is taken back when freed; any other free waits for [`reset`], [`scope`]'s
-//! end or drop. After Zig's `std.heap.ArenaAllocator`, but by a law of its own:
+//! end or drop. A node that has become empty makes way for the larger one that a request needs, and one that
+//! a scope leaves behind is spared for the next. After Zig's `std.heap.ArenaAllocator`, but by a law of its own:
 //!
 //! - the end offset is the live bytes, the padding, and what was freed but was not last: a request that
 //!   did not fit leaves no hole, and one that was refused changes nothing;
-//! - bytes held ≤ 1.5 × (most in use since the last reset + request + alignment) + 64 a node;
+//! - a node is larger than its request needs only while bytes held stay ≤ 1.5 × (most in use since the
+//!   last reset + request + alignment) + 64 a node. More is held only after a reset that retained it, or where
+//!   blocks were freed above others that live on, and closed nodes so lost their ends: then nodes are made to measure;
 //! - nothing that Zig's arena grants is refused.
 //!
-//! Costs: `alloc` about ten instructions, no atomics; `free`, `resize`, `remap` a compare and a store;
-//! a header of 32 bytes a node; the nodes are walked when one is added, and there are about
-//! log₁.₅(bytes) of them.
+//! Costs: `alloc`, `resize`, `remap` and `free` about ten instructions each, no atomics; a header of 32 bytes a
+//! node. The nodes are walked when one is added; while the law is kept there are about log₁.₅(bytes) of them.
 //!
 //! [`reset`]: ArenaAllocator::reset
 //! [`scope`]: ArenaAllocator::scope
 
 mod mark;
+mod nodes;
 mod values;
 
 use core::{cell::Cell, fmt, num::NonZeroUsize, ptr, ptr::NonNull};
@@ -36,23 +39,10 @@ use core::{cell::Cell, fmt, num::NonZeroUsize, ptr, ptr::NonNull};
 pub use mark::{Checkpoint, Scope};
 use terrace_core::{Alignment, AllocError, Allocator, Owns, Reset, ResetMode, bridge_collections};
 
-use crate::bump::{CEILING, Holding, MAX_LEN, bump_negated, fit};
+use self::nodes::{HEADER, Node, fill};
+use crate::bump::{CEILING, Holding, bump_negated};
 
-/// What stands at the start of every node.
-struct Node {
-    /// The node that was newest before this one.
-    previous: Option<NonNull<Node>>,
-    /// Bytes that the backing gave, this header included.
-    size: usize,
-    /// Where the last block ended when a newer node closed this one, in bytes from the node's start.
-    closed_at: usize,
-    /// The alignment that the backing was asked for.
-    alignment: Alignment,
-}
-
-const HEADER: usize = size_of::<Node>();
 const NO_NODE: *mut u8 = ptr::without_provenance_mut(CEILING.wrapping_neg());
-const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 
 /// Grouped temporaries over any backing; see the [module](crate::arena) for the design.
 ///
@@ -67,6 +57,8 @@ const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 ///   next is CEILING and end 1, so that nothing fits, not even no bytes.
 /// - **I3** Live blocks are disjoint and lie between the header and `next` in the newest node, between
 ///   the header and `closed_at` in the others.
+/// - **I4** The spare is such a node too, but in no list, and no block lives in it. Without a `newest` there is none.
+/// - **I5** A node that a checkpoint names leaves the list only by a rewind to an older one, a reset or drop.
 ///
 /// ```
 /// use terrace_core::{ResetMode, SystemAllocator};
@@ -92,9 +84,14 @@ const _: () = assert!(HEADER <= 4 * size_of::<usize>());
 pub struct ArenaAllocator<A: Allocator> {
     neg_next: Cell<*mut u8>,
     neg_end: Cell<usize>,
+    /// The highest that next was in the newest node when something was taken back, negated too.
+    neg_high: Cell<usize>,
     newest: Cell<Option<NonNull<Node>>>,
     limit: Cell<usize>,
-    /// The most in use since the last reset, as seen when a node was added and when blocks ended together.
+    /// Takes part in no list: the node that the last rewind found above the checkpoint's, for the next request
+    /// that does not fit.
+    spare: Cell<Option<NonNull<Node>>>,
+    /// The most in use since the last reset, but for what the newest node has seen since it was opened.
     high_water: Cell<usize>,
     /// The backing is being asked: a hook in it that comes back here gets what fits, or a refusal.
     asking: Cell<bool>,
@@ -111,8 +108,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         Self {
             neg_next: Cell::new(NO_NODE),
             neg_end: Cell::new(usize::MAX),
+            neg_high: Cell::new(usize::MAX),
             newest: Cell::new(None),
             limit: Cell::new(usize::MAX),
+            spare: Cell::new(None),
             high_water: Cell::new(0),
             asking: Cell::new(false),
             backing,
@@ -167,16 +166,16 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// Ends every block. `FreeAll` gives all memory back; `RetainCapacity` keeps it, as one node, so that
     /// the same work again asks the backing for nothing; `RetainWithLimit(n)` keeps at most `n` bytes of it.
     ///
-    /// `false`: the arena is empty, but the backing refused a node of the wanted capacity, and the
-    /// newest one was kept as it was. Takes time in the number of nodes, none with a single one.
+    /// `false`: the arena is empty, but the backing or the limit refused a node of the wanted capacity, and
+    /// the newest one was kept as it was. Takes time in the number of nodes, none with a single one.
     #[track_caller]
     pub fn reset(&mut self, mode: ResetMode) -> bool {
         let Some(newest) = self.newest.get() else { return true };
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let single = unsafe { newest.as_ref() }.previous.is_none();
+        let single = unsafe { newest.as_ref() }.previous.is_none() && self.spare.get().is_none();
         if single && mode == ResetMode::RetainCapacity {
-            self.high_water.set(0);
-            self.open(newest, HEADER);
+            self.forget_high_water();
+            self.set_next(newest, HEADER);
             return true;
         }
         let capacity = match mode {
@@ -184,47 +183,20 @@ impl<A: Allocator> ArenaAllocator<A> {
             ResetMode::RetainCapacity => self.query_capacity(),
             ResetMode::RetainWithLimit(limit) => self.query_capacity().min(limit),
         };
-        self.high_water.set(0);
+        self.forget_high_water();
         if capacity == 0 {
             self.free_all();
             return true;
         }
-        // SAFETY: by I1 the header is there, and no reference to it exists.
-        let older = unsafe { &mut (*newest.as_ptr()).previous }.take();
-        self.free_list(older);
-        self.open(newest, HEADER);
+        let older = self.take_older(newest);
+        self.set_next(newest, HEADER);
+        self.free_spare();
+        self.free_list(older, None);
         self.set_capacity(capacity)
     }
 
     /// Ends every block and gives all memory back; what drop does, said aloud.
     pub fn deinit(self) {}
-
-    /// Makes the only node, empty, one of `capacity` bytes after its header.
-    #[track_caller]
-    fn set_capacity(&mut self, capacity: usize) -> bool {
-        let Some(node) = self.newest.get() else { return true };
-        let wanted = HEADER + capacity; // At most what nodes hold, so no overflow.
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let (size, alignment) = unsafe { node.as_ref() }.request();
-        let Some(wanted_len) = NonZeroUsize::new(wanted).filter(|_| wanted != size) else { return true };
-        // SAFETY: by I1 a live block of `backing` with this alignment.
-        if unsafe { self.backing.resize(block_of(node, size), alignment, wanted_len) } {
-            // SAFETY: the header is still there: `wanted` is more than HEADER.
-            unsafe { (*node.as_ptr()).size = wanted };
-            self.open(node, HEADER);
-            return true;
-        }
-        if self.push_node(wanted_len, Alignment::of::<Node>(), 0, false).is_err() {
-            return false;
-        }
-        // The old node hangs below the new one; nothing lives in it.
-        if let Some(new) = self.newest.get() {
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            let old = unsafe { &mut (*new.as_ptr()).previous }.take();
-            self.free_list(old);
-        }
-        true
-    }
 
     /// The fast path: a request that the newest node can serve, also one for no bytes.
     #[inline(always)]
@@ -244,227 +216,12 @@ impl<A: Allocator> ArenaAllocator<A> {
         self.neg_next.get().map_addr(usize::wrapping_neg)
     }
 
-    fn set_next(&self, next: *mut u8) {
-        self.neg_next.set(next.map_addr(usize::wrapping_neg));
-    }
-
-    /// As `alloc_slow`, also for no bytes, which need no node.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    fn alloc_any_slow(&self, len: usize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        match NonZeroUsize::new(len) {
-            Some(len) => self.alloc_slow(len, alignment, false),
-            None => Ok(alignment.dangling()),
-        }
-    }
-
-    /// The slow path: what needs more of the backing.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    fn alloc_slow(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
-        // By I1 a node is resized by one call at a time, whatever the backing's hooks do.
-        if self.asking.replace(true) {
-            return Err(AllocError);
-        }
-        let block = self.ask(len, alignment, zeroed);
-        self.asking.set(false);
-        block
-    }
-
-    /// Asks the backing: for a generous size first, then for exactly what is needed, so that nothing
-    /// is refused that the backing has.
-    #[track_caller]
-    fn ask(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
-        let holding = self.note_high_water();
-        let node_alignment = alignment.max(Alignment::of::<Node>());
-        let need = node_len(HEADER, node_alignment, len)?.get();
-        let room = self.limit.get().saturating_sub(holding.held);
-        let wish = holding.new_node(need, len.get(), alignment).min(room).max(need);
-        if let Some(block) = self.bump_in_extended(holding, len, alignment, zeroed, true) {
-            return Ok(block);
-        }
-        if let Some(block) = self.bump_in_new(wish, node_alignment, holding.held, len, alignment, zeroed) {
-            return Ok(block);
-        }
-        if let Some(block) = self.bump_in_extended(holding, len, alignment, zeroed, false) {
-            return Ok(block);
-        }
-        if need != wish
-            && let Some(block) = self.bump_in_new(need, node_alignment, holding.held, len, alignment, zeroed)
-        {
-            return Ok(block);
-        }
-        if alignment <= Alignment::of::<Node>() {
-            return Err(AllocError);
-        }
-        // A backing that cannot align may still have the room to do it in.
-        let slack = node_len(HEADER + alignment.bytes() - 1, Alignment::ONE, len)?.get();
-        self.bump_in_new(slack, Alignment::of::<Node>(), holding.held, len, alignment, zeroed).ok_or(AllocError)
-    }
-
-    /// Serves the request from a new node of `size` bytes.
-    #[track_caller]
-    fn bump_in_new(
-        &self,
-        size: usize,
-        node_alignment: Alignment,
-        held: usize,
-        len: NonZeroUsize,
-        alignment: Alignment,
-        zeroed: bool,
-    ) -> Option<NonNull<u8>> {
-        // Fresh zeroes cost a backing like the page allocator nothing, others their writing.
-        let zeroed_node = zeroed && len.get() >= size / 2;
-        self.push_node(NonZeroUsize::new(size)?, node_alignment, held, zeroed_node).ok()?;
-        self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed && !zeroed_node))
-    }
-
-    /// Serves the request from the newest node, grown where it is; not generously means by exactly what is needed.
-    #[track_caller]
-    fn bump_in_extended(
-        &self,
-        holding: Holding,
-        len: NonZeroUsize,
-        alignment: Alignment,
-        zeroed: bool,
-        generous: bool,
-    ) -> Option<NonNull<u8>> {
-        let node = self.newest.get()?;
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let (size, _) = unsafe { node.as_ref() }.request();
-        let (_, end) = fit(self.next().addr(), CEILING, len.get(), alignment)?;
-        let need = end - node.addr().get();
-        let room = self.limit.get().checked_sub(holding.held - size)?.min(CEILING - node.addr().get()).min(MAX_LEN);
-        let wish = holding.grown_node(size, need, len.get(), alignment).min(room).max(need);
-        if need > room || (!generous && need == wish) {
-            return None;
-        }
-        if !self.extend(node, if generous { wish } else { need }) {
-            return None;
-        }
-        self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed))
-    }
-
-    /// Asks the backing to let the newest node grow, where it is, to `wish` bytes.
-    #[track_caller]
-    fn extend(&self, node: NonNull<Node>, wish: usize) -> bool {
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let (size, alignment) = unsafe { node.as_ref() }.request();
-        let Some(new_len) = NonZeroUsize::new(wish) else { return false };
-        // SAFETY: by I1 a live block of `backing` with this alignment.
-        let grown = unsafe { self.backing.resize(block_of(node, size), alignment, new_len) };
-        if grown {
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            unsafe { (*node.as_ptr()).size = wish };
-            self.open_at(node, self.next());
-        }
-        grown
-    }
-
-    /// From now on every request is refused, until [`reopen`](Self::reopen) or a reset: as if the backing were being
-    /// asked, and with an end that nothing fits below. So a closed arena costs an open one nothing.
-    pub(crate) fn close(&self) {
-        self.asking.set(true);
-        self.neg_end.set(usize::MAX);
-    }
-
-    /// Undoes [`close`](Self::close).
-    pub(crate) fn reopen(&self) {
-        self.asking.set(false);
-        if let Some(newest) = self.newest.get() {
-            self.open_at(newest, self.next());
-        }
-    }
-
-    /// Puts a node of `size` bytes on top of the list and opens it.
-    #[track_caller]
-    fn push_node(&self, size: NonZeroUsize, alignment: Alignment, held: usize, zeroed: bool) -> Result<(), AllocError> {
-        if held.checked_add(size.get()).is_none_or(|sum| sum > self.limit.get()) {
-            return Err(AllocError);
-        }
-        let block =
-            if zeroed { self.backing.alloc_zeroed(size, alignment) } else { self.backing.alloc(size, alignment) }?;
-        let previous = self.newest.get();
-        if block.addr().get() > CEILING - size.get().min(CEILING) {
-            // SAFETY: just made by `backing`, with this length and alignment, and not used.
-            unsafe { self.backing.free(NonNull::slice_from_raw_parts(block, size.get()), alignment) };
-            return Err(AllocError);
-        }
-        if let Some(previous) = previous {
-            let closed_at = self.next().addr() - previous.addr().get();
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            unsafe { (*previous.as_ptr()).closed_at = closed_at };
-        }
-        let node = block.cast::<Node>();
-        // SAFETY: the block is ours, has `size > HEADER` bytes, and `alignment` is at least the header's.
-        unsafe { node.write(Node { previous, size: size.get(), closed_at: HEADER, alignment }) };
-        self.open(node, HEADER);
-        Ok(())
-    }
-
-    /// Makes `node` the newest, its next free byte `offset` bytes from its start.
-    fn open(&self, node: NonNull<Node>, offset: usize) {
-        // SAFETY: by I1 `offset`, at most the node's size, stays inside the block.
-        let next = unsafe { node.cast::<u8>().add(offset) };
-        self.open_at(node, next.as_ptr());
-    }
-
-    fn open_at(&self, node: NonNull<Node>, next: *mut u8) {
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let size = unsafe { node.as_ref() }.size;
-        self.newest.set(Some(node));
-        self.set_next(next);
-        self.neg_end.set((node.addr().get() + size).wrapping_neg());
-    }
-
-    #[track_caller]
-    fn free_all(&mut self) {
-        self.neg_next.set(NO_NODE);
-        self.neg_end.set(usize::MAX);
-        self.free_list(self.newest.take());
-    }
-
-    /// Gives back `node` and all below it, newest first. They are in no list any more.
-    #[track_caller]
-    fn free_list(&self, mut node: Option<NonNull<Node>>) {
-        while let Some(this) = node {
-            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-            node = unsafe { this.as_ref() }.previous;
-            self.free_node(this);
-        }
-    }
-
-    #[track_caller]
-    fn free_node(&self, node: NonNull<Node>) {
-        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-        let (size, alignment) = unsafe { node.as_ref() }.request();
-        // SAFETY: by I1 a live block of `backing` with this length and alignment; it is not used again.
-        unsafe { self.backing.free(block_of(node, size), alignment) };
-    }
-
-    /// What is held now, with the most in use since the last reset in place of what is in use.
-    fn note_high_water(&self) -> Holding {
-        let now = self.holding();
-        self.high_water.set(self.high_water.get().max(now.used));
-        Holding { used: self.high_water.get(), ..now }
-    }
-
-    fn holding(&self) -> Holding {
-        let mut holding = Holding::default();
-        let mut node = self.newest.get();
-        while let Some(this) = node {
-            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-            let header = unsafe { this.as_ref() };
-            let newest = holding.nodes == 0;
-            let end = if newest { self.next().addr() - this.addr().get() } else { header.closed_at };
-            holding.nodes += 1;
-            holding.held += header.size;
-            holding.used += end - HEADER;
-            node = header.previous;
-        }
-        holding
+    /// Takes back what lies above the address whose negation this is.
+    #[inline(always)]
+    fn lower_next(&self, neg_next: usize) {
+        let before = self.neg_next.get();
+        self.neg_high.set(self.neg_high.get().min(before.addr()));
+        self.neg_next.set(before.with_addr(neg_next));
     }
 
     /// Whether `memory` is the newest node's last block.
@@ -493,7 +250,11 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
         }
         match memory.addr().get().wrapping_neg().checked_sub(new_len.get()) {
             Some(neg_end) if neg_end >= self.neg_end.get() => {
-                self.neg_next.set(self.neg_next.get().with_addr(neg_end));
+                if new_len.get() < memory.len() {
+                    self.lower_next(neg_end);
+                } else {
+                    self.neg_next.set(self.neg_next.get().with_addr(neg_end));
+                }
                 true
             }
             _ => false,
@@ -509,7 +270,7 @@ unsafe impl<A: Allocator> Allocator for ArenaAllocator<A> {
     #[inline]
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
         if self.is_last(memory) {
-            self.neg_next.set(self.neg_next.get().with_addr(memory.addr().get().wrapping_neg()));
+            self.lower_next(memory.addr().get().wrapping_neg());
         }
     }
 
@@ -557,31 +318,4 @@ impl<A: Allocator> fmt::Debug for ArenaAllocator<A> {
         let Holding { nodes, held, used } = self.holding();
         f.debug_struct("ArenaAllocator").field("nodes", &nodes).field("held", &held).field("used", &used).finish()
     }
-}
-
-impl Node {
-    /// What the backing was asked for.
-    fn request(&self) -> (usize, Alignment) {
-        (self.size, self.alignment)
-    }
-}
-
-/// The backing's view of a node.
-fn block_of(node: NonNull<Node>, size: usize) -> NonNull<[u8]> {
-    NonNull::slice_from_raw_parts(node.cast(), size)
-}
-
-/// Bytes of a node whose first block, of `len` bytes, starts at `header` rounded up to `alignment`.
-fn node_len(header: usize, alignment: Alignment, len: NonZeroUsize) -> Result<NonZeroUsize, AllocError> {
-    let start = alignment.forward(header).ok_or(AllocError)?;
-    len.checked_add(start).filter(|size| size.get() <= MAX_LEN).ok_or(AllocError)
-}
-
-#[inline]
-fn fill(block: NonNull<u8>, len: NonZeroUsize, zeroed: bool) -> NonNull<u8> {
-    if zeroed {
-        // SAFETY: `block` has just been handed out with `len` bytes.
-        unsafe { block.write_bytes(0, len.get()) };
-    }
-    block
 }

@@ -63,6 +63,12 @@ pub(crate) const fn bump_negated(neg_from: usize, len: usize, alignment: Alignme
     Some((neg_start, neg_end))
 }
 
+/// Bytes of a node whose first block, of `len` bytes, starts at `header` rounded up to `alignment`.
+pub(crate) fn node_len(header: usize, alignment: Alignment, len: NonZeroUsize) -> Option<usize> {
+    let start = alignment.forward(header)?;
+    len.get().checked_add(start).filter(|&size| size <= MAX_LEN)
+}
+
 /// Bytes from the start of a block that begins with a header of `header` bytes, a power of two, to what follows it at
 /// `alignment`.
 #[inline]
@@ -217,7 +223,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #![proptest_config(ProptestConfig::with_cases(16 * ProptestConfig::default().cases))]
 
         /// Address 0 has no negation: a block that starts or ends there does not exist.
         #[test]

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! A transparent layer: blocks are the backing's own. The sink hears of an `alloc`, `resize` or `remap` after
-//! the backing has answered, and of a `free` or `reset` before it, so that in the sink's order a block never
-//! seems to be handed out twice, whatever threads race.
+//! the backing has answered, and of a `free` or `reset` before it, so that in the sink's order no block is handed
+//! out before the free that made room for it, whatever threads race. Bytes that a `resize` cut off or a
+//! `remap` left may be heard of in another thread's `alloc` first.
 //!
 //! The sink is a hook (clause 10 of the contract): no lock is held while it runs, it may allocate, here
-//! too, and a panic in it aborts. Costs: one call of the sink, nothing else.
+//! too, and a panic in it aborts. `decommit` and `protect`, which make and end no block, are passed on untold.
+//! Costs: one call of the sink, nothing else.
 
 use core::{fmt, num::NonZeroUsize, panic::Location, ptr::NonNull};
 

@@ -6,12 +6,12 @@ use std::{cell::RefCell, thread};
 
 use allocator_api2_02::vec::Vec as Vec2;
 use proptest::prelude::*;
-use support::{Ground, Shadow, align, len, ops, slice};
+use support::{Ground, Shadow, align, cases, len, ops, slice};
 use terrace_core::{AllocStats, Allocator, AllocatorExt, Reset, ResetMode, Stats, SystemAllocator};
 use terrace_heap::{ArenaAllocator, Call, CallOp, LogAllocator, StatsAllocator};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(2))]
 
     /// The eight figures, against those of the shadow.
     #[test]

@@ -1,14 +1,10 @@
-//! The pool: its contract, the order of its items as in Zig's files, and its values.
+//! The pool: its contract and its values. That its items come in Zig's order is shown by `tests/zig_golden.rs` of the workspace.
 
 mod support;
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    fs,
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    ptr::NonNull,
 };
 
 use proptest::prelude::*;
@@ -226,123 +222,4 @@ fn collections_take_single_items() {
     assert_eq!(*boxed, 5);
     drop(boxed);
     assert_eq!(pool.free_items(), 1);
-}
-
-/// Zig's addresses and ours of the same items, while the pool is the same.
-#[derive(Default)]
-struct Pairs {
-    ours: HashMap<String, usize>,
-    zigs: HashMap<usize, String>,
-}
-
-impl Pairs {
-    fn meet(&mut self, zigs: &str, ours: usize) -> bool {
-        let seen = self.ours.insert(zigs.into(), ours);
-        let known = self.zigs.insert(ours, zigs.into());
-        seen.is_none_or(|before| before == ours) && known.is_none_or(|before| before == zigs)
-    }
-}
-
-/// A file under way. Which item comes out is compared, not where it lies: our arena asks for memory by its own law.
-/// What Zig's buffer has no room for ours may have; then the op is left out on our side, and counted.
-struct Replay<'g> {
-    pool: PoolAllocator<&'g Ground>,
-    item: usize,
-    alignment: Alignment,
-    growable: bool,
-    live: Vec<Option<NonNull<u8>>>,
-    pairs: Pairs,
-    compared: usize,
-    left_out: usize,
-}
-
-impl<'g> Replay<'g> {
-    fn new(ground: &'g Ground, stack: &str) -> Self {
-        let words: Vec<usize> = stack.split(' ').skip(2).map(|word| word.parse().unwrap()).collect();
-        let [item, log2, grow, ..] = words[..] else { panic!("{words:?}") };
-        let make = if grow == 1 { PoolAllocator::new } else { PoolAllocator::fixed };
-        let alignment = Alignment::from_log2(log2 as u32).unwrap();
-        let pool = make(ground, len(item), alignment);
-        let (live, pairs) = (vec![None; 1000], Pairs::default());
-        Self { pool, item, alignment, growable: grow == 1, live, pairs, compared: 0, left_out: 0 }
-    }
-
-    fn take(&mut self, at: &str, op: &str, answer: &str) {
-        let words: Vec<&str> = op.split(' ').collect();
-        let first = words.get(1).and_then(|word| word.parse::<usize>().ok()).unwrap_or(0);
-        let mut comparable = 1;
-        match (words[0], answer) {
-            ("c", "null") if self.growable => {
-                assert_eq!(self.pool.free_items(), 0, "{at}");
-                comparable = 0;
-            }
-            ("c", "null") => assert!(self.pool.alloc(len(self.item), self.alignment).is_err(), "{at}"),
-            ("c", _) => {
-                let block = self.pool.alloc(len(self.item), self.alignment);
-                let block = block.unwrap_or_else(|_| panic!("{at}: Zig grants it"));
-                assert!(self.pairs.meet(answer, block.addr().get()), "{at}: another item");
-                self.live[first] = Some(block);
-            }
-            ("k", _) => {
-                let block = self.live[first].take().unwrap();
-                // SAFETY: live, and not used again.
-                unsafe { self.pool.free(slice(block, self.item), self.alignment) };
-            }
-            ("s", "true") => assert!(self.pool.add_capacity(first).is_ok(), "{at}"),
-            ("s", _) => {
-                // Zig made one item for each request granted before the refusal; the next look proves it.
-                assert!(self.pool.add_capacity(at.matches("= true").count()).is_ok(), "{at}");
-                comparable = 0;
-            }
-            ("q", _) => {
-                assert_eq!(answer.rsplit_once("free=").unwrap().1, self.pool.free_items().to_string(), "{at}");
-            }
-            ("x" | "d", _) => self.reset(at, &words, answer),
-            ("p" | "u", _) => return, // Straight on Zig's buffer: not the pool's.
-            (other, _) => panic!("{at}: an unknown op {other}"),
-        }
-        self.compared += comparable;
-        self.left_out += 1 - comparable;
-    }
-
-    fn reset(&mut self, at: &str, words: &[&str], answer: &str) {
-        let mode = match words {
-            ["d"] | ["x", "free_all"] => ResetMode::FreeAll,
-            ["x", "retain_capacity"] => ResetMode::RetainCapacity,
-            _ => ResetMode::RetainWithLimit(words[2].parse().unwrap()),
-        };
-        assert!(self.pool.reset(mode) || answer == "false", "{at}: Zig could");
-        self.pairs = Pairs::default();
-    }
-}
-
-/// Decisions compared and left out.
-fn replay(path: &Path, text: &str) -> (usize, usize) {
-    let ground = Ground::default();
-    let mut replay = Replay::new(&ground, text.lines().nth(1).unwrap());
-    for (number, line) in text.lines().enumerate().skip(3) {
-        let at = format!("{}:{}: {line}", path.display(), number + 1);
-        let (op, answer) = line.split_once(" -> ").unwrap();
-        replay.take(&at, op, answer.split(" | ").next().unwrap());
-    }
-    (replay.compared, replay.left_out)
-}
-
-#[test]
-fn items_come_and_go_in_zigs_order() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/zig");
-    let Ok(entries) = fs::read_dir(&folder) else {
-        eprintln!("skipped: {} is not there", folder.display());
-        return;
-    };
-    let total = RefCell::new((0, 0));
-    for path in entries.map(|entry| entry.unwrap().path()) {
-        if path.file_name().unwrap().to_string_lossy().starts_with("pool-fba") {
-            let (compared, left_out) = replay(&path, &fs::read_to_string(&path).unwrap());
-            total.replace_with(|total| (total.0 + compared, total.1 + left_out));
-        }
-    }
-    let (compared, left_out) = total.take();
-    println!("{compared} decisions compared; {left_out} left out, where Zig's buffer was full");
-    assert!(compared > 1000);
 }

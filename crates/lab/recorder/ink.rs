@@ -7,7 +7,8 @@
 //!   (`vfork` shares the parent's memory, and what the child does then is the parent's rightly.)
 //! - **K3** `LOCK` guards `left`. Whoever holds it is busy (P2), so no signal's handler waits for it.
 //! - **K4** What goes wrong stops the recording for good and never disturbs the program: the first
-//!   error is kept in the control page, and the lab cuts the trace at that stamp.
+//!   error is kept in the control page with a stamp of its own, and the lab cuts the trace there. No record
+//!   has that stamp, so the lab cannot be past it before it sees the error.
 
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::{CStr, c_int, c_void};
@@ -21,7 +22,7 @@ use super::pen::Pen;
 use super::spool::{CHUNK_MAGIC, HEADER_WORDS, control};
 
 const PROCESS_BYTES: usize = 4096;
-const LEFT_OVER: usize = (PROCESS_BYTES - 16) / size_of::<Chunk>();
+const LEFT_OVER: usize = (PROCESS_BYTES - 32) / size_of::<Chunk>();
 
 /// A chunk's length in words for a thread that filled `filled` chunks before: from 64 KiB, for
 /// short-lived threads must not reserve much, to 8 MiB, for the kernel makes and fills one large file
@@ -72,6 +73,9 @@ impl Chunk {
 struct Process {
     image: AtomicU32,
     threads: AtomicU32,
+    /// The process's id in its namespace, and that namespace's number; both 0 until the first image is numbered.
+    process: AtomicU64,
+    namespace: AtomicU64,
     lock: AtomicBool,
     count: Cell<u32>,
     left: UnsafeCell<[Chunk; LEFT_OVER]>,
@@ -119,6 +123,7 @@ pub fn open(directory: &CStr) -> bool {
         return false;
     };
     PROCESS.store(process.as_ptr().cast(), Ordering::Release);
+    know_oneself();
     if let Some(key) = os::thread_end_key(thread_ends) {
         END_KEY.store(key, Ordering::Relaxed);
     }
@@ -134,9 +139,10 @@ pub fn is_open() -> bool {
 /// Keeps the first error's place and number, and ends recording (K4).
 fn stop(error: c_int) {
     OPEN.store(false, Ordering::Release);
-    let place = (word(control::STAMP).load(Ordering::Relaxed) << 16) | u64::from(error.unsigned_abs() & 0xffff);
+    let place = (stamp() << 16) | u64::from(error.unsigned_abs() & 0xffff);
     // Somebody else's error may have come first; then that one counts.
-    let _ = word(control::STOP).compare_exchange(0, place, Ordering::Relaxed, Ordering::Relaxed);
+    let first = |stop| if stop == 0 || place < stop { Some(place) } else { None };
+    let _ = word(control::STOP).fetch_update(Ordering::Relaxed, Ordering::Relaxed, first);
 }
 
 /// The next stamp (S3).
@@ -151,6 +157,12 @@ pub fn image() -> u32 {
     own().image.load(Ordering::Relaxed)
 }
 
+/// Notes who this process is. Not left to [`new_chunk`]: there the caller may be a child by `vfork`, whose id is another.
+fn know_oneself() {
+    own().namespace.store(os::namespace(), Ordering::Relaxed);
+    own().process.store(os::process(), Ordering::Relaxed);
+}
+
 /// This process's image number, taken now if need be. `None`: recording has stopped.
 pub fn image_or_new() -> Option<u32> {
     if word(control::STOP).load(Ordering::Relaxed) != 0 {
@@ -159,6 +171,9 @@ pub fn image_or_new() -> Option<u32> {
     }
     let image = &own().image;
     if image.load(Ordering::Relaxed) == 0 {
+        if own().process.load(Ordering::Relaxed) == 0 {
+            know_oneself();
+        }
         let new = word(control::IMAGES).fetch_add(1, Ordering::Relaxed) as u32 + 1;
         // Where another thread was first, its number holds and ours stays unused.
         let _ = image.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
@@ -176,7 +191,11 @@ pub fn new_chunk(image: u32, words: usize) -> Option<Chunk> {
     let number = word(control::CHUNKS).fetch_add(1, Ordering::Relaxed) + 1;
     match SPOOL.with(c"/chunk-", Some(number), |path| os::map_new(path, words * 8)) {
         Ok(start) => {
-            write_header(start, [CHUNK_MAGIC, u64::from(image), os::process(), 0]);
+            let Process { process, namespace, .. } = own();
+            write_header(
+                start,
+                [CHUNK_MAGIC, u64::from(image), process.load(Ordering::Relaxed), namespace.load(Ordering::Relaxed)],
+            );
             Some(Chunk { start: start.as_ptr(), used: HEADER_WORDS as u32, words: words as u32 })
         }
         Err(error) => {

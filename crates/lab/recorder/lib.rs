@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! program ──malloc──> recorder ──malloc──> the C library (or whatever was next)
-//!                        └── record ──> chunk in the spool ──> the lab, afterwards
+//!                        └── record ──> chunk in the spool ──> the lab, meanwhile
 //! ```
 //!
 //! The lab's build script compiles this folder, alone and without the standard library, and the lab

@@ -9,6 +9,8 @@
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::ptr::{NonNull, null_mut};
 
+use super::spool::{NAMESPACE_LINK, namespace_number};
+
 /// `ENOMEM`.
 pub const OUT_OF_MEMORY: c_int = 12;
 /// `EFBIG`.
@@ -56,6 +58,7 @@ unsafe extern "C" {
     fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
     fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
     fn getpid() -> c_int;
+    fn readlink(path: *const c_char, link: *mut c_char, len: usize) -> isize;
     fn clock_gettime(clock: c_int, time: *mut Time) -> c_int;
     fn sysconf(name: c_int) -> c_long;
     fn pthread_key_create(key: *mut u32, destructor: Option<unsafe extern "C" fn(*mut c_void)>) -> c_int;
@@ -172,6 +175,14 @@ fn file_size_limit() -> u64 {
 pub fn process() -> u64 {
     // SAFETY: takes nothing and cannot fail.
     u64::from(unsafe { getpid() }.unsigned_abs())
+}
+
+/// The number of this process's namespace of process ids; 0 where the kernel does not tell.
+pub fn namespace() -> u64 {
+    let mut link = [0_u8; 64];
+    // SAFETY: the path ends in 0; `link` is writable and as long as said.
+    let len = unsafe { readlink(NAMESPACE_LINK.as_ptr(), link.as_mut_ptr().cast(), link.len()) };
+    link.get(..usize::try_from(len).unwrap_or(0)).map_or(0, namespace_number)
 }
 
 /// The page size in bytes.

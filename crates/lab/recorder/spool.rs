@@ -8,7 +8,7 @@
 //!
 //! spool/chunk-N      N = 1, 2, … from CHUNKS, over all processes; all blocks reserved on disk
 //! +--------------------------+--------+--------+-----+-------------+
-//! | CHUNK_MAGIC image pid  0 | record | record | …   | 0 0 0 0 0 0 |
+//! | CHUNK_MAGIC image pid ns | record | record | …   | 0 0 0 0 0 0 |
 //! +--------------------------+--------+--------+-----+-------------+
 //! record = [ stamp << 8 | tag ] [ up to three more words ]
 //! ```
@@ -21,9 +21,15 @@
 //! - **S3** A stamp is taken from `STAMP` once. That of a [`Record::Free`] or a
 //!   [`Record::ReallocFrom`] was taken before the allocator got the block back, any other one after
 //!   the allocator gave it out: in the order of stamps no address is ever held twice.
+//! - **S4** Stamps are dense: each is that of one record, except one that a killed thread took with it, and
+//!   `STOP`'s. So who has read all records below a stamp, and finds that one, has found the next.
+//! - **S5** A thread that begins a chunk while its last record in another is no [`Record::End`] never
+//!   writes to that other one again, nor does anybody else.
 //!
 //! Costs: 16 bytes for a free, 24 for an allocation, 40 for a realloc.
 #![forbid(unsafe_code)]
+
+use core::ffi::CStr;
 
 /// The variable that names the spool's directory to the recorder.
 pub const SPOOL_VARIABLE: &str = "TERRACE_SPOOL";
@@ -60,10 +66,19 @@ pub mod control {
 
 /// A chunk's first word.
 pub const CHUNK_MAGIC: u64 = u64::from_le_bytes(*b"terchunk");
-/// Words before a chunk's first record: `CHUNK_MAGIC`, image, process id, 0.
+/// Words before a chunk's first record: `CHUNK_MAGIC`, image, process id, and the process ids' namespace, 0 if unknown.
 pub const HEADER_WORDS: usize = 4;
 /// The longest record.
 pub const RECORD_WORDS: usize = 4;
+
+/// Where the kernel tells a process's namespace of process ids.
+pub const NAMESPACE_LINK: &CStr = c"/proc/self/ns/pid";
+
+/// The number in such a link, as in `pid:[4026531836]`; 0 if there is none.
+pub fn namespace_number(link: &[u8]) -> u64 {
+    let digits = link.iter().filter(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+}
 
 /// One thing that a thread did. Addresses and lengths are those of the C call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +139,7 @@ pub enum Found {
 }
 
 /// Reads one record.
+#[inline(always)]
 pub fn read(words: &[u64]) -> Found {
     let Some(&head) = words.first() else { return Found::Short };
     let count = match head & 0xff {
@@ -187,6 +203,12 @@ mod tests {
                 assert_eq!(read(&words[..kept]), Found::Short, "{record:?} cut to {kept}");
             }
         }
+    }
+
+    #[test]
+    fn a_namespace_is_known_by_its_number() {
+        assert_eq!(namespace_number(b"pid:[4026531836]"), 4_026_531_836);
+        assert_eq!(namespace_number(b""), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use record_programs::{BEGIN, COUNTED, END, MANY, THREADS, TOO_MANY, VARIABLE};
+use record_programs::{BEGIN, COUNTED, END, MANY, PROCESSES, THREADS, TOO_MANY, VARIABLE};
 use serde_json::Value;
 use terrace_trace::{AllocKind, Event, FreeKind, Nothing, Op, Reader, Summary};
 
@@ -530,4 +530,46 @@ fn real_programs_record_without_an_overlap() {
         assert_eq!(summary.overlaps, 0, "{words:?}");
         assert!(u64::from(summary.threads) >= threads && summary.allocs > 0, "{words:?}: {summary:?}");
     }
+}
+
+#[test]
+fn many_short_processes_end_one_after_the_other() {
+    if !can_record() {
+        return;
+    }
+    let mut recording = Recording::of_known("short processes");
+    let output = recording.run();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let (events, summary, report) = (recording.events(), recording.summary(), recording.report());
+    assert_eq!(counted(phase(&events)), PROCESSES);
+    assert_eq!((&report["processes"], &report["images"]), (&(PROCESSES + 1).into(), &(PROCESSES + 1).into()));
+    assert_eq!((summary.overlaps, summary.unknown_frees), (0, 0));
+    let bulk = events.iter().filter(|event| matches!(event.op, Op::Free { kind: FreeKind::Bulk, .. })).count();
+    assert!(bulk >= PROCESSES, "their blocks ended with them: {bulk}");
+}
+
+#[test]
+fn a_program_that_a_child_outlives_is_recorded_to_its_own_end() {
+    if !can_record() {
+        return;
+    }
+    let mut recording = Recording::of_known("outlived");
+    let output = recording.run();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(counted(&recording.events()) >= MANY);
+    let summary = recording.summary();
+    assert_eq!((summary.overlaps, summary.unknown_frees), (0, 0));
+    assert_eq!(recording.report()["processes"], 2);
+}
+
+#[test]
+fn a_stamp_that_a_killed_thread_took_with_it_costs_no_other_record() {
+    if !can_record() {
+        return;
+    }
+    let mut recording = Recording::of_known("stalled");
+    let output = recording.run();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(counted(&recording.events()), 2 * MANY);
+    assert_eq!(recording.summary().overlaps, 0);
 }

@@ -16,6 +16,8 @@
 //! - **I2** A node is in one list, or in the chain that one thread has taken, never in two.
 //! - **I3** Who publishes a node has written it before (Release); who takes a list sees that (Acquire).
 //!
+//! Nothing here waits or allocates. In a forked child, what another thread had taken at that moment stays mapped.
+//!
 //! Cost: none while nothing is parked but two loads a `free`; no memory but the ranges' own.
 //!
 //! Tested by `tests/parked.rs`, and by `tests/loom_parked.rs` in every order of threads.

@@ -58,6 +58,26 @@ fn each_call_makes_one_refused_try_and_every_range_gets_its_turn() {
 }
 
 #[test]
+fn a_range_that_was_just_refused_waits_behind_those_still_to_be_tried() {
+    with_parked(|parked, _| {
+        parked.retry(|_, _| false); // One is tried; the others are due.
+        let mut late = [0u128; 4];
+        let late_range = NonNull::from(&mut late).cast();
+        // SAFETY: large enough for a node, aligned, writable, and it outlives the list's use below.
+        unsafe { parked.park(late_range, 100 + RANGES) };
+        let mut tried = Vec::new();
+        for _call in 1..RANGES {
+            parked.retry(|start, _| {
+                tried.push(start);
+                false
+            });
+        }
+        assert_eq!(tried.len(), RANGES - 1);
+        assert!(!tried.contains(&late_range));
+    });
+}
+
+#[test]
 fn a_range_that_is_always_refused_does_not_stop_the_others() {
     for refused in 0..RANGES {
         with_parked(|parked, number| {

@@ -2,23 +2,28 @@
 //!
 //! ```text
 //!   checkpoint ▼                          rewind: what was made since ends;
-//!   ├─ older blocks ─┼─ blocks made since ─┤   nodes between the checkpoint's and the newest go back to
-//!                                              the backing, the newest stays, empty, for the next round
+//!   ├─ older blocks ─┼─ blocks made since ─┤   the checkpoint's node is the newest again; a node added since
+//!                                              stays as the spare, several go back to the backing
 //! ```
 //!
-//! A loop whose scope outgrows the checkpoint's node therefore asks the backing for nothing from its second
-//! round on; what was free behind the checkpoint in an older node stays unused until the arena's reset.
+//! A loop whose scope outgrows the checkpoint's node asks the backing in its first round, where that took several
+//! nodes once more in its second, and from then on for nothing: the arena's law, with the high water known,
+//! makes the one further node large enough. (But where older nodes have lost more than half of what is
+//! in use, see the [arena's law](crate::arena).)
 
 use core::{fmt, num::NonZeroUsize, ops::Deref, ptr::NonNull};
 
 use terrace_core::Allocator;
 
-use super::{ArenaAllocator, HEADER, Node};
+use super::{
+    ArenaAllocator,
+    nodes::{HEADER, Node},
+};
 
 /// A moment in the life of an arena, to [`rewind`](ArenaAllocator::rewind) to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The newest node's address at that moment, 0 without one: a name, never followed.
+    /// The address of the newest node that had a block at that moment, 0 without one: a name, never followed.
     node: usize,
     /// Where its last block ended, in bytes from its start.
     offset: usize,
@@ -39,14 +44,28 @@ impl<A: Allocator> ArenaAllocator<A> {
     /// # Ok::<(), terrace_core::AllocError>(())
     /// ```
     pub fn checkpoint(&self) -> Checkpoint {
-        let node = self.newest.get().map_or(0, |node| node.addr().get());
-        Checkpoint { node, offset: self.next().addr() - node }
+        let mut node = self.newest.get();
+        let mut end = self.next().addr();
+        if let Some(newest) = node
+            && self.newest_may_go()
+        {
+            // Then it may make way for a larger one, and the node below is named.
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            node = unsafe { newest.as_ref() }.previous;
+            // SAFETY: as above.
+            end = node.map_or(0, |node| node.addr().get() + unsafe { node.as_ref() }.closed_at);
+        }
+        let Some(node) = node else { return Checkpoint { node: 0, offset: 0 } };
+        // SAFETY: by I1 the header is there, and no reference to it exists.
+        unsafe { (*node.as_ptr()).named = true };
+        Checkpoint { node: node.addr().get(), offset: end - node.addr().get() }
     }
 
     /// Ends every block made since `checkpoint`, and those resized or moved since beyond it.
     ///
-    /// `false`: nothing has changed, because the checkpoint is another arena's, or its node went back to
-    /// the backing since. One walk over the nodes added since.
+    /// `false`: nothing has changed, because the checkpoint's node is another arena's, or went back to the backing
+    /// since. A node is known by its address alone, and a backing may hand out one again: rewind to checkpoints
+    /// of this arena that no reset and no rewind has passed. No walk where no node was added since.
     #[track_caller]
     pub fn rewind(&mut self, checkpoint: Checkpoint) -> bool {
         // SAFETY: `&mut self` ends every borrow of a block.
@@ -86,27 +105,30 @@ impl<A: Allocator> ArenaAllocator<A> {
         let Some(newest) = self.newest.get() else { return checkpoint.node == 0 };
         if newest.addr().get() == checkpoint.node {
             let end = self.next().addr() - checkpoint.node;
-            self.open(newest, checkpoint.offset.min(end));
+            self.lower_next((checkpoint.node + checkpoint.offset.min(end)).wrapping_neg());
             return true;
         }
-        self.note_high_water();
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let below = unsafe { newest.as_ref() }.previous;
         let Some(kept) = self.find_from(below, checkpoint.node) else { return false };
-        if let Some(kept) = kept {
-            // SAFETY: by I1 the header is there, and no reference to it exists.
-            let closed_at = unsafe { &mut (*kept.as_ptr()).closed_at };
-            *closed_at = checkpoint.offset.min(*closed_at);
+        self.note_high_water();
+        // One node was enough, so it is kept for the next round. Of several none was, but with the
+        // high water known the next one will be.
+        let single = below == kept;
+        match kept {
+            Some(kept) => {
+                // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+                let closed_at = unsafe { kept.as_ref() }.closed_at;
+                self.open(kept, checkpoint.offset.min(closed_at));
+            }
+            None if single => self.open(newest, HEADER),
+            None => self.open_none(),
         }
-        // SAFETY: by I1 the header is there, and no reference to it exists.
-        unsafe { (*newest.as_ptr()).previous = kept };
-        self.open(newest, HEADER);
-        let mut node = below;
-        while node != kept {
-            let Some(this) = node else { break };
-            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
-            node = unsafe { this.as_ref() }.previous;
-            self.free_node(this);
+        self.free_spare();
+        if !single {
+            self.free_list(Some(newest), kept);
+        } else if kept.is_some() {
+            self.spare.set(Some(newest));
         }
         true
     }
@@ -123,7 +145,8 @@ impl<A: Allocator> ArenaAllocator<A> {
         let offset = block.addr().get().wrapping_sub(newest.addr().get());
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         if offset < unsafe { newest.as_ref() }.size {
-            self.open(newest, if was_first { HEADER } else { offset });
+            let end = if was_first { HEADER } else { offset };
+            self.lower_next((newest.addr().get() + end).wrapping_neg());
             return;
         }
         // SAFETY: the caller's promise, passed on.
@@ -146,7 +169,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         }
         let fits = new_len.get() <= size - offset;
         if fits {
-            self.open(newest, offset + new_len.get());
+            self.lower_next((memory.addr().get() + new_len.get()).wrapping_neg());
         }
         fits
     }
@@ -226,6 +249,6 @@ impl<A: Allocator> Drop for Rewind<'_, A> {
         // SAFETY: only a scope's body allocates while a `Rewind` lives, through borrows that end with it: the
         // scope outside is mutably borrowed meanwhile, and `Scope` lends the arena for no longer than itself.
         let known = unsafe { self.arena.rewind_shared(self.checkpoint) };
-        debug_assert!(known, "a scope's node stays while the scope lasts");
+        debug_assert!(known, "by I5 a scope's node stays while the scope lasts");
     }
 }

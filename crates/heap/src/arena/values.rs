@@ -79,10 +79,11 @@ impl<A: Allocator> ArenaAllocator<A> {
     }
 
     /// Collects an iterator into the arena. The iterator may allocate from the same arena; without
-    /// that the slice grows in place.
+    /// that the slice grows in place as long as its node has room, and moves to the next one with a copy.
     ///
     /// # Errors
-    /// [`AllocError`] where the backing refuses; the items so far are forgotten with their bytes.
+    /// [`AllocError`] where the backing refuses, be it twice the room of the items so far; they are forgotten
+    /// with their bytes.
     ///
     /// ```
     /// # use terrace_core::SystemAllocator;
@@ -101,7 +102,7 @@ impl<A: Allocator> ArenaAllocator<A> {
         while let Some(item) = items.next() {
             if count == room.len() {
                 let wish =
-                    count.saturating_add(items.size_hint().0.saturating_add(1)).max(count.saturating_mul(2)).max(4);
+                    count.saturating_add(items.size_hint().0).saturating_add(1).max(count.saturating_mul(2)).max(4);
                 // SAFETY: `room` is the live slice of this arena.
                 room = unsafe { self.realloc_slice(room, wish) }?;
             }

@@ -13,6 +13,9 @@ use std::{
 use proptest::prelude::*;
 use terrace_core::{Alignment, AllocError, Allocator};
 
+/// What an arena's node needs for itself.
+pub const HEADER: usize = 4 * size_of::<usize>();
+
 pub fn len(bytes: usize) -> NonZeroUsize {
     NonZeroUsize::new(bytes).expect("a length is not zero")
 }
@@ -25,6 +28,11 @@ pub fn slice(block: NonNull<u8>, bytes: usize) -> NonNull<[u8]> {
     NonNull::slice_from_raw_parts(block, bytes)
 }
 
+/// So many times the usual number of cases, which `PROPTEST_CASES` lowers where each is slow.
+pub fn cases(times: u32) -> ProptestConfig {
+    ProptestConfig::with_cases(times * ProptestConfig::default().cases)
+}
+
 struct Block {
     len: usize,
     alignment: Alignment,
@@ -32,7 +40,10 @@ struct Block {
     layout: Layout,
 }
 
-/// Hands out std's memory and panics where a block does not come back as it went out.
+/// Bytes behind every block, which nobody may write to.
+const GUARD: usize = 16;
+
+/// Hands out std's memory and panics where a block does not come back as it went out, or was written past.
 #[derive(Default)]
 pub struct Ground {
     live: RefCell<HashMap<usize, Block>>,
@@ -44,6 +55,10 @@ pub struct Ground {
     /// The call of `alloc` or `resize`, from now, that is refused: 0 none, 1 the next, `usize::MAX` all.
     pub refuse_in: Cell<usize>,
     pub most_held: Cell<usize>,
+    /// What would make it hold more bytes than these is refused.
+    pub stock: Cell<Option<usize>>,
+    /// What asks for a stricter alignment is refused.
+    pub strictest: Cell<Option<Alignment>>,
 }
 
 impl Ground {
@@ -72,6 +87,11 @@ impl Ground {
         }
     }
 
+    /// Whether so many bytes more may be held.
+    pub fn has(&self, bytes: usize) -> bool {
+        self.stock.get().is_none_or(|stock| bytes <= stock.saturating_sub(self.held()))
+    }
+
     fn note_peak(&self) {
         self.most_held.set(self.most_held.get().max(self.held()));
     }
@@ -88,15 +108,17 @@ impl Drop for Ground {
 unsafe impl Allocator for Ground {
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         self.allocs.set(self.allocs.get() + 1);
-        if self.refuses() {
+        if self.refuses() || !self.has(len.get()) || self.strictest.get().is_some_and(|strictest| alignment > strictest)
+        {
             return Err(AllocError);
         }
         let room = if self.roomy { len.get().saturating_mul(2) } else { len.get() };
-        let layout = Layout::from_size_align(room, alignment.bytes()).map_err(|_| AllocError)?;
+        let guarded = room.checked_add(GUARD).ok_or(AllocError)?;
+        let layout = Layout::from_size_align(guarded, alignment.bytes()).map_err(|_| AllocError)?;
         // SAFETY: not of size zero.
         let block = NonNull::new(unsafe { alloc(layout) }).ok_or(AllocError)?;
-        // SAFETY: just handed out with `room` bytes. Poison, so that nobody rests on zeroes.
-        unsafe { block.write_bytes(0xD7, room) };
+        // SAFETY: just handed out with so many bytes. Poison, so that nobody rests on zeroes.
+        unsafe { block.write_bytes(0xD7, guarded) };
         self.live.borrow_mut().insert(block.addr().get(), Block { len: len.get(), alignment, layout });
         self.note_peak();
         Ok(block)
@@ -104,12 +126,12 @@ unsafe impl Allocator for Ground {
 
     unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
         self.resizes.set(self.resizes.get() + 1);
-        let refused = self.refuses();
+        let refused = self.refuses() || !self.has(new_len.get().saturating_sub(memory.len()));
         let granted = {
             let mut live = self.live.borrow_mut();
             let block = live.get_mut(&memory.addr().get()).expect("resize of a block that is not live");
             assert_eq!((block.len, block.alignment), (memory.len(), alignment), "resize of another block");
-            let granted = !refused && new_len.get() <= block.layout.size();
+            let granted = !refused && new_len.get() <= block.layout.size() - GUARD;
             if granted {
                 block.len = new_len.get();
             }
@@ -127,6 +149,10 @@ unsafe impl Allocator for Ground {
     unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
         let block = self.live.borrow_mut().remove(&memory.addr().get()).expect("free of a block that is not live");
         assert_eq!((block.len, block.alignment), (memory.len(), alignment), "free of another block");
+        // SAFETY: the layout is the block's length, or what it once was, and the guard.
+        let guard = unsafe { memory.cast::<u8>().add(block.layout.size() - GUARD) };
+        // SAFETY: `GUARD` bytes lie there, initialised when the block was made.
+        assert!(is_all(unsafe { slice(guard, GUARD).as_ref() }, 0xD7), "somebody wrote past a block");
         // SAFETY: allocated above with this layout, and removed from the live ones, so once.
         unsafe { dealloc(memory.cast().as_ptr(), block.layout) };
     }
@@ -150,6 +176,11 @@ pub fn ops(longest: usize) -> impl Strategy<Value = Vec<Op>> {
         3 => any::<usize>().prop_map(|index| Op::Free { index }),
     ];
     proptest::collection::vec(op, 1..80)
+}
+
+/// Each byte is `fill`: the first is, and each is what the one before it is. Fast without optimisation too.
+pub fn is_all(bytes: &[u8], fill: u8) -> bool {
+    bytes.first().is_none_or(|&first| first == fill && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
 /// A live block and the byte that fills it.
@@ -205,7 +236,7 @@ impl Shadow {
         let memory = slice(block, bytes);
         if zeroed {
             // SAFETY: live with `bytes` bytes, all initialised to zero by the contract.
-            assert!(unsafe { memory.as_ref() }.iter().all(|&byte| byte == 0), "alloc_zeroed gave other bytes");
+            assert!(is_all(unsafe { memory.as_ref() }, 0), "alloc_zeroed gave other bytes");
         }
         let (start, end) = (block.addr().get(), block.addr().get() + bytes);
         for other in &self.live {
@@ -222,7 +253,7 @@ impl Shadow {
             let kept = self.live[at].memory.len().min(bytes);
             // SAFETY: live with at least `kept` bytes, filled when the block was last painted.
             let head = unsafe { slice(block, kept).as_ref() };
-            assert!(head.iter().all(|&byte| byte == self.live[at].fill), "resize lost bytes");
+            assert!(is_all(head, self.live[at].fill), "resize lost bytes");
             self.live[at].memory = slice(block, bytes);
             self.paint(at);
         }
@@ -243,7 +274,7 @@ impl Shadow {
         for block in &self.live {
             // SAFETY: live and painted.
             let bytes = unsafe { block.memory.as_ref() };
-            assert!(bytes.iter().all(|&byte| byte == block.fill), "a block's bytes changed");
+            assert!(is_all(bytes, block.fill), "a block's bytes changed");
         }
     }
 

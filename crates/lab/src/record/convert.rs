@@ -44,6 +44,9 @@ pub struct Counts {
 /// Takes records in the order of their stamps, gives events to `sink`.
 pub struct Converter<S> {
     sink: S,
+    /// The image of the last record, kept at hand, and its number; all others.
+    image: Image,
+    number: u32,
     images: NumberMap<u32, Image>,
     names: BlockNames,
     counts: Counts,
@@ -52,7 +55,8 @@ pub struct Converter<S> {
 impl<E, S: FnMut(Event) -> Result<(), E>> Converter<S> {
     /// Nothing was seen yet.
     pub fn new(sink: S) -> Self {
-        Self { sink, images: NumberMap::default(), names: BlockNames::default(), counts: Counts::default() }
+        let (image, images) = (Image::default(), NumberMap::default());
+        Self { sink, image, number: 0, images, names: BlockNames::default(), counts: Counts::default() }
     }
 
     /// What was converted so far.
@@ -62,7 +66,12 @@ impl<E, S: FnMut(Event) -> Result<(), E>> Converter<S> {
 
     /// One record of a thread; numbers count from 0 within the image.
     pub fn take(&mut self, image: u32, number: u32, record: Record) -> Result<(), E> {
-        let image = self.images.entry(image).or_default();
+        if image != self.number {
+            let other = self.images.remove(&image).unwrap_or_default();
+            self.images.insert(self.number, std::mem::replace(&mut self.image, other));
+            self.number = image;
+        }
+        let image = &mut self.image;
         let thread = match image.thread(number) {
             Some(thread) => thread,
             None => {
@@ -87,7 +96,11 @@ impl<E, S: FnMut(Event) -> Result<(), E>> Converter<S> {
 
     /// An image ended; `keeps` leaves its blocks live in the trace.
     pub fn end_image(&mut self, image: u32, keeps: bool) -> Result<(), E> {
-        let Some(mut image) = self.images.remove(&image) else { return Ok(()) };
+        let mut image = if image == self.number {
+            std::mem::take(&mut self.image)
+        } else {
+            self.images.remove(&image).unwrap_or_default()
+        };
         let Some(first) = image.first.and_then(|first| image.threads.get(&first)).map(|thread| thread.id) else {
             return Ok(());
         };
@@ -127,13 +140,24 @@ struct Image {
     blocks: Addresses,
     threads: NumberMap<u32, Thread>,
     first: Option<u32>,
+    /// The thread of the last record, and who its calls are booked to.
+    recent: Option<(u32, ThreadId)>,
 }
 
 impl Image {
     /// Who a call of the thread `number` is booked to. `None`: it was never named.
-    fn thread(&self, number: u32) -> Option<ThreadId> {
+    #[inline]
+    fn thread(&mut self, number: u32) -> Option<ThreadId> {
+        match self.recent {
+            Some((recent, thread)) if recent == number => Some(thread),
+            _ => self.other_thread(number),
+        }
+    }
+
+    fn other_thread(&mut self, number: u32) -> Option<ThreadId> {
         let thread = self.threads.get(&number)?;
         let booked = if thread.ended { self.threads.get(&self.first?)? } else { thread };
+        self.recent = Some((number, booked.id));
         Some(booked.id)
     }
 
@@ -167,6 +191,7 @@ impl Image {
             Record::Failed { len, call } => Op::Nothing(Nothing::Failed { kind: CALLS[call as usize & 3], len }),
             Record::End if Some(number) == self.first => return None,
             Record::End => {
+                self.recent = None;
                 let thread = self.threads.get_mut(&number)?;
                 if std::mem::replace(&mut thread.ended, true) {
                     return None;

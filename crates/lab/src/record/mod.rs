@@ -1,7 +1,7 @@
 //! `lab record`: runs a program with the recorder preloaded and writes what it asked of `malloc` as a trace.
 //!
 //! ```text
-//! program, its threads, its children        afterwards, in the lab
+//! program, its threads, its children        meanwhile, in the lab
 //! ┌──────────────────────────┐              ┌───────────────────────────────────────┐
 //! │ recorder.so (preloaded)  │── spool ───> │ merge ── records ──> convert ── events │──> trace
 //! └──────────────────────────┘              └───────────────────────────────────────┘
@@ -9,8 +9,9 @@
 //!
 //! The recorder (`recorder/`) is compiled by the build script and carried inside the lab; [`session`]
 //! puts it into the spool's folder. [`program`] looks at the program first, so that one which cannot be
-//! recorded is not run at all. While the program runs, the lab only waits; all conversion comes after,
-//! because the spool outlives a program that is killed, and takes nothing from one that runs.
+//! recorded is not run at all. While the program runs, one thread of the lab follows it through the spool and
+//! converts; the spool holds what the lab is behind. A program that is killed has written to the spool
+//! what it did, and the lab goes on to its end.
 //!
 //! **Overhead.** No clock is read per call, so what recording costs is measured apart: before the
 //! program starts, the recorder times some hundred thousand calls in a process of the lab's own, with
@@ -29,6 +30,7 @@ mod output;
 mod program;
 mod report;
 mod session;
+mod stream;
 
 #[cfg(not(clippy))]
 #[path = "../../recorder/spool.rs"]
@@ -44,7 +46,8 @@ use recorder::spool;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use terrace_trace::{Header, Machine};
@@ -65,7 +68,7 @@ pub struct RecordOptions {
     pub arguments: Vec<OsString>,
     /// The trace. Written beside its place and moved there at the end, so that an older one stays until then.
     pub output: PathBuf,
-    /// Where the spool goes: 16 to 40 bytes for each call. The folder for temporary files if not given.
+    /// Where the spool goes: 16 to 40 bytes for each call that is not converted yet. The folder for temporary files if not given.
     pub spool: Option<PathBuf>,
     /// Whether to run the program once more, without the recorder, to measure the overhead.
     pub rerun: bool,
@@ -75,7 +78,7 @@ pub struct RecordOptions {
 const FEW_CALLS: u64 = 100;
 
 /// Records a program. `progress` is called with the records converted and all records, now and then,
-/// once the program has ended.
+/// once the program has ended; if the lab has kept pace, hardly ever.
 ///
 /// # Errors
 /// One sentence with the remedy. Nothing is run if the program cannot be recorded or the trace not be
@@ -90,13 +93,18 @@ pub fn record(options: RecordOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     let mut command = session::command(&path, &options.program, &options.arguments);
     session.attach(&mut command);
     let begin = Instant::now();
-    let (process, status) = os::run(&mut command).with_context(|| cannot_start(&options.program))?;
-    let wall = begin.elapsed();
-
-    let control = session.control()?;
-    let begin = Instant::now();
-    let (counts, images) = convert(&session, &control, process, &options, output, progress)?;
+    let (end, follower) = (OnceLock::new(), std::thread::current());
+    let ended = || {
+        let _ = end.set((begin.elapsed(), session.control()));
+        follower.unpark();
+    };
+    let beside = |process| convert(&session, process, &end, &options, output, progress);
+    let (status, converted) = os::run(&mut command, ended, beside).with_context(|| cannot_start(&options.program))?;
     let convert = begin.elapsed();
+    let (wall, control) = end.into_inner().context("the program ended unseen: record it again")?;
+    let control = control?;
+    let (counts, images) = converted?;
+    let convert = convert.saturating_sub(wall);
     if let Some((_, error)) = control.stop() {
         let why = session::why_it_stopped(error, &parent);
         bail!("only the first {} calls could be recorded, to {}: {why}", counts.calls, options.output.display());
@@ -117,7 +125,7 @@ pub fn record(options: RecordOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     };
     if options.rerun {
         let begin = Instant::now();
-        os::run(&mut session::command(&path, &options.program, &options.arguments))
+        os::run(&mut session::command(&path, &options.program, &options.arguments), || (), |_| ())
             .with_context(|| cannot_start(&options.program))?;
         report.overhead.rerun = Some(begin.elapsed());
     }
@@ -134,48 +142,46 @@ struct Images {
     processes: usize,
 }
 
+/// How long the program ran, and what the control page said right after.
+type End = (Duration, Result<Control>);
+
 fn convert(
     session: &Session,
-    control: &Control,
     process: u32,
+    end: &OnceLock<End>,
     options: &RecordOptions,
     output: Output,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Counts, Images)> {
-    let until = control.until();
+    let until = || end.get().map(|(_, control)| control.as_ref().map_or(0, Control::until));
     let unreadable = "the spool could not be read back: record again, with another --spool";
-    let mut merge = Merge::open(session.folder(), control.word(control::CHUNKS), until).context(unreadable)?;
-    if merge.images().is_empty() {
-        bail!("{}", why_nothing(options, control));
-    }
-    // What the program's process was last is what leaks; what it was before an exec went with that.
-    let own = merge.images().iter().filter(|image| image.1 == u64::from(process)).map(|image| image.0).max();
-    let mut processes: Vec<u64> = merge.images().iter().map(|image| image.1).collect();
-    processes.sort_unstable();
-    processes.dedup();
-    let images = Images { all: merge.images().len(), processes: processes.len() };
-
-    let counts = output.write(header(options), |push| {
-        let mut converter = Converter::new(push);
+    let mut merge = Merge::follow(session.folder(), until).context(unreadable)?;
+    let counts = output.write(header(options), |trace| {
+        let mut converter = Converter::new(|event| trace.push(event));
         let mut records = 0_u64;
         while let Some(step) = merge.step().context(unreadable)? {
             match step {
                 Step::Record { image, thread, record } => converter.take(image, thread, record)?,
-                Step::ImageEnds { image } => converter.end_image(image, Some(image) == own)?,
+                // What the program's process was last is what leaks; what it was before an exec went with that.
+                Step::ImageEnds { image, process: ended, last } => {
+                    converter.end_image(image, last && ended == u64::from(process))?;
+                }
             }
             records += 1;
-            if records.is_multiple_of(1 << 16) {
-                progress(records.min(until), until);
+            if records.is_multiple_of(1 << 16)
+                && let Some(until) = until()
+            {
+                progress(merge.next_stamp().min(until), until);
             }
         }
-        progress(until, until);
         let counts = converter.counts();
-        if counts.calls == 0 {
-            bail!("{}", why_nothing(options, control));
+        match end.get() {
+            Some((_, Ok(control))) if counts.calls == 0 => bail!("{}", why_nothing(options, control)),
+            _ => Ok(counts),
         }
-        Ok(counts)
     })?;
-    Ok((counts, images))
+    let (all, processes) = merge.counts();
+    Ok((counts, Images { all, processes }))
 }
 
 fn header(options: &RecordOptions) -> Header {

@@ -9,12 +9,20 @@ pub use imp::*;
 #[cfg(unix)]
 mod imp {
     use std::ffi::{CString, OsStr};
+    use std::os::fd::AsRawFd;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::{CommandExt, ExitStatusExt};
-    use std::sync::atomic::{AtomicI32, Ordering};
+    use std::ptr::NonNull;
+    use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
     use super::*;
+
+    /// One call of the kernel instead of a fault for every few pages; the pages of a chunk are there.
+    #[cfg(target_os = "linux")]
+    const POPULATE: libc::c_int = libc::MAP_POPULATE;
+    #[cfg(not(target_os = "linux"))]
+    const POPULATE: libc::c_int = 0;
 
     /// Whether this process may execute a file.
     pub fn may_execute(path: &Path) -> bool {
@@ -57,19 +65,93 @@ mod imp {
         Some((number, name.to_string_lossy().into_owned()))
     }
 
+    /// Whether a process is there no more; one that its parent has not asked about is there still.
+    pub fn is_gone(process: u64) -> bool {
+        let Ok(process @ 1..) = i32::try_from(process) else { return false };
+        // SAFETY: sends no signal, asks only.
+        let asked = unsafe { libc::kill(process, 0) };
+        asked != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    }
+
+    /// A file's words, which others write meanwhile.
+    ///
+    /// - **W1** `start` begins a readable mapping of `len` words, which lasts as long as this.
+    pub struct Words {
+        start: NonNull<AtomicU64>,
+        len: usize,
+    }
+
+    impl Words {
+        /// The first `bytes` of a file at most, less what is no whole word.
+        pub fn map(path: &Path, bytes: u64) -> io::Result<Self> {
+            let file = std::fs::File::open(path)?;
+            let len = (file.metadata()?.len().min(bytes) / 8) as usize;
+            if len == 0 {
+                return Ok(Self { start: NonNull::dangling(), len });
+            }
+            // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+            let start = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    len * 8,
+                    libc::PROT_READ,
+                    libc::MAP_SHARED | POPULATE,
+                    file.as_raw_fd(),
+                    0,
+                )
+            };
+            match NonNull::new(start.cast()) {
+                Some(words) if start != libc::MAP_FAILED => Ok(Self { start: words, len }),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+
+    impl std::ops::Deref for Words {
+        type Target = [AtomicU64];
+
+        fn deref(&self) -> &[AtomicU64] {
+            // SAFETY: by W1; all use is atomic, the other processes' too.
+            unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        }
+    }
+
+    impl Drop for Words {
+        fn drop(&mut self) {
+            if self.len > 0 {
+                // SAFETY: by W1 the whole mapping, and nobody borrows it any more.
+                unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * 8) };
+            }
+        }
+    }
+
     static PROGRAM: AtomicI32 = AtomicI32::new(0);
     const SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
 
-    /// Runs a program to its end. Signals that ask to stop are the program's business: those of the
+    /// Runs a program to its end, and `beside` it, with its process id; `ended` is called as soon as it has
+    /// ended. Signals that ask to stop are the program's business: those of the
     /// terminal reach it anyway, those that somebody sent to the lab alone are passed on.
-    /// Returns its process id and how it ended.
-    pub fn run(command: &mut Command) -> io::Result<(u32, ExitStatus)> {
+    pub fn run<T>(
+        command: &mut Command,
+        ended: impl FnOnce() + Send,
+        beside: impl FnOnce(u32) -> T,
+    ) -> io::Result<(ExitStatus, T)> {
         let before = SIGNALS.map(catch);
         let outcome = command.spawn().and_then(|mut child| {
-            PROGRAM.store(child.id().cast_signed(), Ordering::Release);
-            let status = child.wait();
-            PROGRAM.store(0, Ordering::Release);
-            Ok((child.id(), status?))
+            let process = child.id();
+            PROGRAM.store(process.cast_signed(), Ordering::Release);
+            let wait = move || {
+                let status = child.wait();
+                PROGRAM.store(0, Ordering::Release);
+                ended();
+                status
+            };
+            let (status, result) = std::thread::scope(|scope| {
+                let waiting = scope.spawn(wait);
+                let result = beside(process);
+                (waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), result)
+            });
+            Ok((status?, result))
         });
         for (signal, before) in SIGNALS.into_iter().zip(before) {
             restore(signal, &before);
@@ -113,6 +195,7 @@ mod imp {
 #[cfg(not(unix))]
 mod imp {
     use std::ffi::OsStr;
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
 
@@ -132,8 +215,34 @@ mod imp {
         None
     }
 
-    pub fn run(command: &mut Command) -> io::Result<(u32, ExitStatus)> {
+    pub fn run<T>(
+        command: &mut Command,
+        ended: impl FnOnce() + Send,
+        beside: impl FnOnce(u32) -> T,
+    ) -> io::Result<(ExitStatus, T)> {
         let mut child = command.spawn()?;
-        Ok((child.id(), child.wait()?))
+        let status = child.wait()?;
+        ended();
+        Ok((status, beside(child.id())))
+    }
+
+    pub fn is_gone(_: u64) -> bool {
+        false
+    }
+
+    pub struct Words;
+
+    impl Words {
+        pub fn map(_: &Path, _: u64) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    impl std::ops::Deref for Words {
+        type Target = [AtomicU64];
+
+        fn deref(&self) -> &[AtomicU64] {
+            &[]
+        }
     }
 }

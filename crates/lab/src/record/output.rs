@@ -1,20 +1,12 @@
-//! The trace's file: tried before the program runs, written by a thread of its own, put in its place at the end.
-//!
-//! Writing (packing and compressing) and reading the spool take about as long, so they run side by
-//! side, with a few batches of events between them.
+//! The trace's file: tried before the program runs, put in its place at the end.
 #![forbid(unsafe_code)]
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::{Context, Result};
 use tempfile::TempPath;
-use terrace_trace::{Event, Header, Writer};
-
-/// Small enough for a batch to come from the C library's lists, not from fresh pages.
-const BATCH_EVENTS: usize = 1024;
-const BATCHES: usize = 32;
+use terrace_trace::{Event, Header, TraceError, Writer};
 
 /// The trace's place.
 pub struct Output {
@@ -44,51 +36,35 @@ impl Output {
     }
 
     /// Writes the events that `fill` gives to its argument. If it fails, an older trace stays as it was.
-    pub fn write<T>(
-        self,
-        header: Header,
-        fill: impl FnOnce(&mut dyn FnMut(Event) -> Result<(), GaveUp>) -> Result<T>,
-    ) -> Result<T> {
+    pub fn write<T>(self, header: Header, fill: impl FnOnce(&mut Trace) -> Result<T>) -> Result<T> {
         let failed =
             || format!("{} could not be written: free some room or name another place with -o", self.place.display());
         let path: &Path = self.partial.as_deref().unwrap_or(&self.place);
-        let mut writer = Writer::create(path, header).with_context(failed)?;
-        let (full, batches) = sync_channel::<Vec<Event>>(BATCHES);
-        let (filled, written) = std::thread::scope(|scope| {
-            let writing = scope.spawn(move || {
-                batches.into_iter().flatten().try_for_each(|event| writer.push(event))?;
-                writer.finish().map(drop)
-            });
-            let mut batch = Batch { events: Vec::with_capacity(BATCH_EVENTS), full };
-            let filled = fill(&mut |event| batch.push(event));
-            // Where the writer gave up, joining it tells why.
-            let _ = batch.hand_over();
-            drop(batch);
-            (filled, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        written.with_context(failed)?;
+        let mut trace = Trace { writer: Writer::create(path, header).with_context(failed)?, error: None };
+        let filled = fill(&mut trace);
+        trace.error.map_or(Ok(()), Err).with_context(failed)?;
         let result = filled?;
+        trace.writer.finish().with_context(failed)?;
         let failed = failed();
         self.partial.map_or(Ok(()), |partial| partial.persist(&self.place)).context(failed)?;
         Ok(result)
     }
 }
 
-struct Batch {
-    events: Vec<Event>,
-    full: SyncSender<Vec<Event>>,
+/// A trace that is being written.
+pub struct Trace {
+    writer: Writer<File>,
+    error: Option<TraceError>,
 }
 
-impl Batch {
+impl Trace {
+    /// Adds an event.
     #[inline]
-    fn push(&mut self, event: Event) -> Result<(), GaveUp> {
-        self.events.push(event);
-        if self.events.len() < BATCH_EVENTS { Ok(()) } else { self.hand_over() }
-    }
-
-    fn hand_over(&mut self) -> Result<(), GaveUp> {
-        let full = std::mem::replace(&mut self.events, Vec::with_capacity(BATCH_EVENTS));
-        self.full.send(full).map_err(|_| GaveUp)
+    pub fn push(&mut self, event: Event) -> Result<(), GaveUp> {
+        self.writer.push(event).map_err(|error| {
+            self.error.get_or_insert(error);
+            GaveUp
+        })
     }
 }
 
@@ -110,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn more_events_than_all_batches_hold_arrive() {
+    fn more_events_than_a_frame_holds_arrive() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("a.trace");
-        let all = BATCH_EVENTS * (BATCHES + 2) + 1;
+        let all = 300_001;
         let output = Output::prepare(&place).unwrap();
-        output.write(Header::default(), |push| Ok((0..all).try_for_each(|_| push(event()))?)).unwrap();
+        output.write(Header::default(), |trace| Ok((0..all).try_for_each(|_| trace.push(event()))?)).unwrap();
         let reader = Reader::open(&place).unwrap();
         assert_eq!(reader.events().map(Result::unwrap).filter(|read| *read == event()).count(), all);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
@@ -127,8 +103,8 @@ mod tests {
         let place = folder.path().join("a.trace");
         std::fs::write(&place, b"older").unwrap();
         let output = Output::prepare(&place).unwrap();
-        let failed = output.write(Header::default(), |push| {
-            push(event())?;
+        let failed = output.write(Header::default(), |trace| {
+            trace.push(event())?;
             anyhow::bail!("no more") as Result<()>
         });
         assert_eq!(failed.unwrap_err().to_string(), "no more");
@@ -145,7 +121,8 @@ mod tests {
         }
         let output = Output::prepare(place).unwrap();
         // The header alone fails, or a frame: either way the writer's reason comes out.
-        let failed = output.write(Header::default(), |push| Ok((0..10_000_000).try_for_each(|_| push(event()))?));
+        let failed =
+            output.write(Header::default(), |trace| Ok((0..10_000_000).try_for_each(|_| trace.push(event()))?));
         let error = format!("{:#}", failed.unwrap_err());
         assert!(error.contains("free some room"), "{error}");
     }

@@ -94,6 +94,11 @@ impl Program {
         longest
     }
 
+    /// Requests for a new block.
+    pub fn requests(&self) -> u64 {
+        self.ops.iter().filter(|op| matches!(op.call, Call::Alloc | Call::AllocZeroed)).count() as u64
+    }
+
     /// Marks about one op in 64 to be timed alone, others for each seed.
     pub fn sample(&mut self, seed: u64) {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -63,8 +63,8 @@ pub struct Row {
     pub rounds: usize,
     pub peak_live_bytes: u64,
     pub peak_resident_bytes: u64,
-    /// Requests to the ground; none where it is a foreign malloc's own business.
-    pub backing_allocs: Option<u64>,
+    /// Requests to the ground. A foreign malloc is its own ground: what reached it.
+    pub backing_allocs: u64,
     /// Most bytes held of the ground at once.
     pub peak_backing_bytes: Option<u64>,
     /// Bytes still held when every block had been freed; of a foreign malloc, those still resident.

@@ -60,7 +60,8 @@ fn row(outcome: &Outcome, own: Option<&Own>, program: &Program) -> Row {
         Ok(weighed) => {
             let own_resident = own.map_or(0, |own| own.weighed.peak_resident);
             row.peak_resident_bytes = weighed.peak_resident.saturating_sub(own_resident);
-            row.backing_allocs = weighed.ground.map(|ground| ground.allocs);
+            let served = program.requests() - weighed.errors.min(program.requests());
+            row.backing_allocs = weighed.ground.map_or(served, |ground| ground.allocs);
             row.peak_backing_bytes = weighed.ground.map(|ground| ground.peak_bytes);
             let own_left = own.map_or(0, |own| own.weighed.left_resident);
             let left_resident = weighed.left_resident.saturating_sub(own_left);

@@ -55,7 +55,7 @@ fn stacks(rows: &[Row]) -> Table {
         let bytes = |bytes: u64| if held { compact(&units::bytes(bytes)) } else { "–".into() };
         cells.push(number(bytes(row.peak_resident_bytes)));
         cells.push(number(bytes(row.left_bytes)));
-        cells.push(number(row.backing_allocs.map_or("–".into(), short_count)));
+        cells.push(number(short_count(row.backing_allocs)));
         let errors = if held { short_count(row.errors + row.corrupted) } else { "fail".into() };
         cells.push(number(errors));
         table.add_row(cells);

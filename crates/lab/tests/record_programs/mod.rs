@@ -21,6 +21,8 @@ pub const MANY: usize = 5_000;
 /// How many one makes to fill a small disk: 24 MB of records.
 pub const TOO_MANY: usize = 600_000;
 pub const THREADS: usize = 16;
+/// How many processes one of the programs starts, one after the other.
+pub const PROCESSES: usize = 200;
 
 /// Becomes the program that the variable names, and ends as it ends.
 pub fn become_one() {
@@ -37,6 +39,9 @@ pub fn become_one() {
         Some("many") => many(),
         Some("too many") => (0..TOO_MANY).for_each(|_| free(malloc(COUNTED as usize))),
         Some("waits") => wait_for_a_signal(),
+        Some("short processes") => phase(short_processes),
+        Some("outlived") => outlived_by_a_child(),
+        Some("stalled") => a_stamp_is_lost(),
         other => panic!("no such program: {other:?}"),
     }
     exit(0);
@@ -248,4 +253,58 @@ fn wait_for_a_signal() {
     many();
     println!("ready");
     std::thread::sleep(std::time::Duration::from_secs(600));
+}
+
+/// Each leaves a block behind.
+fn short_processes() {
+    for _ in 0..PROCESSES {
+        // SAFETY: the child only allocates, which glibc allows after a fork, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            malloc(COUNTED as usize);
+            exit(3);
+        }
+        assert_eq!(exit_code_of(child), 3);
+    }
+}
+
+/// Ends while a child allocates, which goes on for as long as the recording lasts.
+fn outlived_by_a_child() {
+    let spool = std::env::var_os("TERRACE_SPOOL").unwrap();
+    let mut ends = [0; 2];
+    // SAFETY: there is room for both ends.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    // SAFETY: the child uses no lock that a thread of the harness may hold.
+    if unsafe { libc::fork() } == 0 {
+        for file in 0..3 {
+            // SAFETY: nothing here reads or writes these files any more. (Who waits for their end shall not wait for the child's.)
+            unsafe { libc::close(file) };
+        }
+        many();
+        // SAFETY: one byte that is readable.
+        unsafe { libc::write(ends[1], (&raw const ends).cast(), 1) };
+        while std::path::Path::new(&spool).exists() {
+            free(malloc(COUNTED as usize));
+            std::thread::yield_now();
+        }
+        exit(0);
+    }
+    // SAFETY: one byte that is writable.
+    assert_eq!(unsafe { libc::read(ends[0], (&raw mut ends).cast(), 1) }, 1);
+}
+
+/// Takes a stamp from the control page and writes no record with it, as a thread does that is killed
+/// in between; the rest is recorded all the same.
+fn a_stamp_is_lost() {
+    many();
+    let spool = std::env::var_os("TERRACE_SPOOL").unwrap();
+    let page =
+        std::fs::File::options().read(true).write(true).open(std::path::Path::new(&spool).join("control")).unwrap();
+    let (access, fd) = (libc::PROT_READ | libc::PROT_WRITE, std::os::fd::AsRawFd::as_raw_fd(&page));
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+    let words = unsafe { libc::mmap(null_mut(), 4096, access, libc::MAP_SHARED, fd, 0) };
+    assert_ne!(words, libc::MAP_FAILED);
+    // SAFETY: the ninth word of the page is the stamps', which all use as an atomic.
+    unsafe { AtomicUsize::from_ptr(words.cast::<usize>().wrapping_add(8)) }.fetch_add(1, Ordering::AcqRel);
+    many();
 }

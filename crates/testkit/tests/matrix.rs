@@ -1,0 +1,189 @@
+//! Every allocator of ours over every sensible backing: random programs, each with every call of the backing
+//! refused in turn. Prints the matrix.
+//!
+//! ```text
+//! TERRACE_PROGRAMS=10000 cargo test --release -p terrace-testkit --test matrix -- --nocapture
+//! ```
+
+use std::{
+    cell::Cell,
+    num::NonZeroUsize,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_heap::{
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
+    PoolAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+};
+use terrace_sys::PageAllocator;
+use terrace_testkit::{Check, Monitor, Programs, Start, programs};
+
+const INLINE: usize = 4096;
+/// Of the pools.
+const ITEM: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Makes an allocator over a backing, and hands it on.
+type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
+/// Makes a backing, and hands it on.
+type Base = (&'static str, fn(&Start, &mut Check<'_>));
+
+const LAYERS: [Layer; 13] = [
+    ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
+    ("arena, limit", |start, backing, check| {
+        let arena = ArenaAllocator::new(backing);
+        arena.set_limit(start.limit());
+        check(&arena);
+    }),
+    ("arena, chunk", |start, backing, check| {
+        // Half, so that a fixed buffer of a whole chunk has room for it.
+        let chunk = NonZeroUsize::new(start.chunk().div_ceil(2)).expect("a chunk has a byte");
+        // Where it is refused, there is nothing to check.
+        if let Ok(arena) = ArenaAllocator::with_capacity(backing, chunk) {
+            check(&arena);
+        }
+    }),
+    ("sync_arena", |_, backing, check| check(&SyncArena::new(backing))),
+    ("stack", |_, backing, check| check(&StackAllocator::new(backing))),
+    ("buffer_first", |start, backing, check| {
+        check(&BufferFirstAllocator::new(start.buffer().bytes(), backing));
+    }),
+    ("pool", |_, backing, check| check(&PoolAllocator::new(backing, ITEM, Alignment::of::<u64>()))),
+    ("pool, full", |_, backing, check| {
+        let pool = PoolAllocator::fixed(backing, ITEM, Alignment::of::<u128>());
+        // Where it is refused, the items made so far stay.
+        let _ = pool.add_capacity(8);
+        check(&pool);
+    }),
+    ("failing", |start, backing, check| {
+        let failing = FailingAllocator::new(backing);
+        // Not its resizes: a remap refused where a resize is granted breaks clause 4, which it does on command.
+        failing.refuse_allocs(start.chunk() as u64 % 8..16);
+        check(&failing);
+    }),
+    ("stack of a pool", |_, backing, check| {
+        check(&StackAllocator::new(PoolAllocator::new(backing, ITEM, Alignment::of::<u64>())));
+    }),
+    ("log", |_, backing, check| {
+        let calls = Cell::new(0usize);
+        check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
+    }),
+    ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
+];
+
+const BASES: [Base; 10] = [
+    ("ground", |start, use_it| use_it(&start.backing())),
+    ("system", |start, use_it| use_it(&start.over(SystemAllocator))),
+    ("page", |start, use_it| use_it(&start.over(PageAllocator))),
+    ("fixed", |start, use_it| {
+        let mut buffer = start.buffer();
+        use_it(&start.over(FixedBufferAllocator::new(buffer.bytes())));
+    }),
+    ("inline", |start, use_it| {
+        let buffer = InlineBuffer::<INLINE>::new();
+        use_it(&start.over(&buffer));
+    }),
+    ("sync_fixed", |start, use_it| {
+        let mut buffer = start.buffer();
+        use_it(&start.over(SyncFixedBuffer::new(buffer.bytes())));
+    }),
+    ("pool(page)", |start, use_it| {
+        let items = NonZeroUsize::new(start.chunk()).expect("a chunk has a byte");
+        use_it(&start.over(PoolAllocator::new(start.over(PageAllocator), items, Alignment::of::<u128>())));
+    }),
+    ("arena(page)", |start, use_it| use_it(&start.over(ArenaAllocator::new(start.over(PageAllocator))))),
+    ("log(ground)", |start, use_it| {
+        use_it(&start.over(LogAllocator::new(start.backing(), |_: &Call| ())));
+    }),
+    ("stats(system)", |start, use_it| {
+        use_it(&start.over(StatsAllocator::new(start.over(SystemAllocator))));
+    }),
+];
+
+/// Allocators that stand on nothing.
+const ALONE: [Base; 5] = [
+    ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
+    ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
+    ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
+    ("page", |_, check| check(&PageAllocator)),
+    ("system", |_, check| check(&SystemAllocator)),
+];
+
+/// Runs one pair; the cell says how many programs and runs passed. Without the variable few, since there are many pairs.
+fn cell(make: impl Fn(&Start, &mut Check<'_>)) -> Result<String, String> {
+    let asked = std::env::var_os("TERRACE_PROGRAMS").is_some();
+    let options = Programs::default();
+    let options = if asked { options } else { Programs { count: 16, ..options } };
+    let summary = programs(&options, make).map_err(|failure| failure.to_string())?;
+    if summary.steps == 0 {
+        return Err("nothing was run".to_owned());
+    }
+    Ok(format!("{}/{}", summary.programs, summary.runs))
+}
+
+/// Over the backing under a monitor of its own, so that both sides of each layer are watched.
+fn over(base: &Base, layer: &Layer) -> Result<String, String> {
+    let result = cell(|start, check| (base.1)(start, &mut |backing| (layer.1)(start, backing, check)));
+    result.map_err(|failure| format!("{} over {}: {failure}", layer.0, base.0))
+}
+
+/// The cells of all pairs, row by row, then of those that stand alone; as many at a time as there are processors.
+fn cells() -> Vec<Result<String, String>> {
+    let pairs: Vec<_> = LAYERS.iter().flat_map(|layer| BASES.iter().map(move |base| (base, layer))).collect();
+    let (next, count) = (AtomicUsize::new(0), pairs.len() + ALONE.len());
+    let done = Mutex::new(vec![Err("not run".to_owned()); count]);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let result = match pairs.get(at) {
+                        Some((base, layer)) => over(base, layer),
+                        None if at < count => cell(ALONE[at - pairs.len()].1),
+                        None => return,
+                    };
+                    done.lock().expect("nobody panicked")[at] = result;
+                }
+            });
+        }
+    });
+    done.into_inner().expect("nobody panicked")
+}
+
+#[test]
+fn every_allocator_passes_over_every_backing() {
+    let cells = cells();
+    let (pairs, alone) = cells.split_at(LAYERS.len() * BASES.len());
+    let shown = |cell: &Result<String, String>| format!(" {:>16}", cell.as_deref().unwrap_or("BROKEN"));
+    println!("programs/runs passed, rows over columns");
+    println!("{:<18}{}", "", BASES.map(|(name, _)| format!(" {name:>16}")).concat());
+    for ((name, _), row) in LAYERS.iter().zip(pairs.chunks(BASES.len())) {
+        println!("{name:<18}{}", row.iter().map(shown).collect::<String>());
+    }
+    for ((name, _), cell) in ALONE.iter().zip(alone) {
+        println!("{name:<18}{}", shown(cell));
+    }
+    let broken: Vec<&str> = cells.iter().filter_map(|cell| cell.as_ref().err().map(String::as_str)).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// What a program sees of a correct stack is no breach.
+#[test]
+fn a_program_runs_clean_over_monitors() {
+    let below = Monitor::backing(PageAllocator);
+    let reports = below.reports();
+    let arena = Monitor::new(ArenaAllocator::new(below));
+    let numbers: Vec<_> = (1..500usize).map(|n| (n, terrace_core::Alignment::of::<u64>())).collect();
+    for &(len, alignment) in &numbers {
+        arena.alloc(NonZeroUsize::new(len).expect("from 1"), alignment).expect("memory");
+    }
+    assert_eq!(arena.live().len(), numbers.len());
+    arena.assert_clean();
+    drop(arena);
+    reports.assert_clean();
+}
