@@ -31,7 +31,13 @@ mod index;
 #[path = "sync_arena/node.rs"]
 mod node;
 
-use core::{fmt, num::NonZeroUsize, ptr, ptr::NonNull};
+use core::{
+    fmt,
+    num::NonZeroUsize,
+    panic::{RefUnwindSafe, UnwindSafe},
+    ptr,
+    ptr::NonNull,
+};
 
 use index::{even_node, further_node};
 use node::{ALIGNMENT, HEADER, Header, Node};
@@ -113,6 +119,10 @@ enum Spare {
     Retry(*mut Header),
     None,
 }
+
+// No call unwinds (clause 10), so nobody meets it half-changed.
+impl<A: Allocator + UnwindSafe> UnwindSafe for SyncArena<A> {}
+impl<A: Allocator + RefUnwindSafe> RefUnwindSafe for SyncArena<A> {}
 
 impl<A: Allocator> SyncArena<A> {
     const_fn! {
