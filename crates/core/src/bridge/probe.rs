@@ -15,7 +15,7 @@ macro_rules! probe {
 }
 
 /// Every method that the bridge writes, with the signature that it writes.
-pub struct Probe;
+struct Probe;
 
 // SAFETY: it hands out no block.
 unsafe impl Allocator for Probe {
