@@ -21,8 +21,9 @@ use terrace_sys::PageAllocator;
 use terrace_testkit::{Breach, Monitor, Role};
 
 type Stack = Box<dyn Allocator + Send + Sync>;
+type Watched = Monitor<Stack, fn(&Breach)>;
 
-static STACK: LazyLock<Monitor<Stack, fn(&Breach)>> = LazyLock::new(|| {
+static STACK: LazyLock<Watched> = LazyLock::new(|| {
     let stack: Stack = match env::var("TERRACE_SUITE_STACK").as_deref() {
         Ok("system") => Box::new(SystemAllocator),
         Ok("page") => Box::new(PageAllocator),

@@ -64,6 +64,25 @@ pub enum Std {}
 /// let allocator: &dyn Allocator = &backing;
 /// ```
 ///
+/// ```compile_fail,E0505
+/// use terrace_core::{Allocator, Api2Backing};
+///
+/// let bump = bumpalo::Bump::new();
+/// let backing = Api2Backing::new(&bump);
+/// drop(bump);
+/// let allocator: &dyn Allocator = &backing;
+/// ```
+///
+/// One that owns its state has one owner here too, since two could not free each other's blocks:
+///
+/// ```compile_fail,E0277
+/// use terrace_core::{Allocator, Api2Backing, Bridge, bridge::V02};
+///
+/// fn two<A: Allocator>(owned: A) -> impl Clone {
+///     Api2Backing::<_, V02>::new(Bridge::new(owned))
+/// }
+/// ```
+///
 /// An allocator of theirs may unwind, one of ours may not (clause 10): a panic in it aborts.
 #[derive(Clone, Copy, Debug)]
 pub struct Api2Backing<T, V = V02> {

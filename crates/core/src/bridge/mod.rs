@@ -1,9 +1,9 @@
-//! Bridges: Terrace's allocators as other crates' collections want them.
+//! Bridges: Terrace's allocators as other crates' collections want them, and other crates' allocators as backings.
 //!
 //! ```text
-//!  Vec, Box, HashMap ──▶ their Allocator trait ──▶ serve.rs ──▶ our Allocator
-//!  (allocator-api2,      one thin shell for each   the rules,    never a length of 0,
-//!   hashbrown)           version: api2_02.rs       once          exact lengths
+//!  Vec, Box, HashMap ──▶ their Allocator trait ──▶ serve.rs ──▶ our Allocator ──▶ backing.rs ──▶ their allocator
+//!  (allocator-api2,      one thin shell for all    the rules,    never a length     Api2Backing     (bumpalo's Bump)
+//!   hashbrown, std)      versions: shell.rs        once          of 0, exact ones
 //! ```
 //!
 //! What is bridged, and in what form:
@@ -11,7 +11,9 @@
 //! - `&dyn Allocator`, in all four `Send`/`Sync` forms;
 //! - an allocator without state, by value (`SystemAllocator`, pages);
 //! - an allocator that `reset(&mut self)` can empty, **by reference only**: `Vec::new_in(&arena)`;
-//! - anything else that the orphan rule keeps out (a generic `A`, an `Arc<Arena>`), in a [`Bridge`].
+//! - anything else that the orphan rule keeps out (a generic `A`, an `Rc` or `Arc` of an arena), in a [`Bridge`].
+//!
+//! Each in every version whose feature is on: `allocator-api2-02`, `-03`, `-04`, and std's own with `nightly`.
 //!
 //! # Why by reference
 //!
@@ -65,6 +67,10 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 
 /// Carries any allocator into a collection: `Vec::new_in(Bridge::new(arc_of_arena))`.
 ///
+/// The orphan rule lets nobody write allocator-api2's trait for an `Rc<A>` or `Arc<A>`; this is the type for them.
+/// A clone of the bridge is a clone of the handle, so collections of their own share one allocator, which ends with the
+/// last of them.
+///
 /// It gives the allocator to nobody: there is no `Deref`, no `get_mut`, no `into_inner`. An arena in here may
 /// have live blocks in a collection, and by clause 8 of [`Allocator`] its blocks end together only through
 /// `&mut` or drop: a `&mut` lent here, or the arena moved out, could be reset while the collection lives.
@@ -85,6 +91,19 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 ///     squares
 /// }
 /// assert_eq!(squares(&SystemAllocator)[..], [0, 1, 4, 9]);
+/// # }
+/// ```
+///
+/// ```
+/// # #[cfg(all(feature = "allocator-api2-02", feature = "std"))] {
+/// use std::sync::Arc;
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::{Bridge, SystemAllocator};
+///
+/// let shared = Bridge::new(Arc::new(SystemAllocator));
+/// let (mut reds, mut blues) = (Vec::new_in(shared.clone()), Vec::new_in(shared));
+/// reds.push(1);
+/// blues.push(2);
 /// # }
 /// ```
 ///
@@ -117,6 +136,16 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 ///     let bridge = Bridge::new(&mut *arena);
 ///     arena.reset(ResetMode::FreeAll);
 ///     drop(bridge);
+/// }
+/// ```
+///
+/// or moved out,
+///
+/// ```compile_fail,E0616
+/// use terrace_core::{Allocator, Bridge};
+///
+/// fn moved_out<A: Allocator>(bridge: Bridge<A>) -> A {
+///     bridge.backing
 /// }
 /// ```
 ///

@@ -82,6 +82,35 @@ macro_rules! collections {
                 exercise(Bridge::new(shared));
             }
 
+            /// Clause 8: whoever shares an allocator gets no `&mut` to it, and cannot take it, under a live collection.
+            #[test]
+            fn what_is_shared_can_be_neither_emptied_nor_taken_meanwhile() {
+                let mut shared = Rc::new(Strict::new(Policy::InPlace));
+                let mut numbers = Api2Vec::new_in(Bridge::new(shared.clone()));
+                numbers.push(7u8);
+                assert!(Rc::get_mut(&mut shared).is_none());
+                let shared = Rc::try_unwrap(shared).err().expect("the collection's handle is one too");
+                assert_eq!(numbers[0], 7);
+                drop(numbers);
+                shared.finish();
+                assert!(Rc::try_unwrap(shared).is_ok(), "the collection has dropped its handle");
+            }
+
+            /// Clause 7 through a box: the box moves, the allocator in it does not, and its blocks do not.
+            #[test]
+            fn a_boxed_allocator_moves_with_its_collection() {
+                let boxed: Box<dyn Allocator> = Box::new(Strict::new(Policy::Moving));
+                let mut numbers = Api2Vec::new_in(Bridge::new(boxed));
+                numbers.extend(0..10u32);
+                let first = numbers.as_ptr();
+                let mut several = vec![numbers];
+                several.reserve(100);
+                let mut numbers = several.pop().unwrap();
+                assert_eq!(numbers.as_ptr(), first);
+                numbers.extend(10..500);
+                assert!(numbers.iter().copied().eq(0..500));
+            }
+
             #[test]
             fn an_owned_allocator_lives_in_its_collection() {
                 let mut numbers = Api2Vec::new_in(Bridge::new(Strict::new(Policy::InPlace)));
