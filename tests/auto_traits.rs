@@ -15,6 +15,7 @@ use std::{
     rc::Rc,
 };
 
+use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
@@ -68,6 +69,14 @@ table! {
     GlobalBacking<std::alloc::System>:      yes  yes  yes   yes   yes;
     Bridge<All>:                            yes  yes  yes   yes   yes;
     Bridge<Bare>:                           no   no   yes   yes   no;
+    AsGlobal<All>:                          yes  yes  no    yes   yes;
+    AsGlobal<Bare>:                         no   no   no    yes   no;
+    Api2Backing<Global>:                    yes  yes  yes   yes   yes;
+    Api2Backing<&'static bumpalo::Bump>:    no   no   yes   yes   no;
+    bridge::V02:                            yes  yes  yes   yes   yes;
+    bridge::V03:                            yes  yes  yes   yes   yes;
+    bridge::V04:                            yes  yes  yes   yes   yes;
+    bridge::Std:                            yes  yes  yes   yes   yes;
     PageAllocator:                          yes  yes  yes   yes   yes;
     PageOptions:                            yes  yes  yes   yes   yes;
     TunedPageAllocator:                     yes  yes  yes   yes   yes;
