@@ -12,8 +12,7 @@
 //!
 //! Clause 5 (provenance) holds as far as std keeps it. A `Box` narrows the provenance of its pointer to its value, and
 //! frees with that one. For a layer that rounds lengths up and frees the sum through the caller's pointer, Miri reports
-//! that under Stacked Borrows; under Tree Borrows (`-Zmiri-tree-borrows`) it is sound, as it is for every other bridge,
-//! whose boxes are no compiler's own.
+//! that under Stacked Borrows, and nothing under Tree Borrows (`-Zmiri-tree-borrows`).
 
 use core::{
     alloc::{GlobalAlloc, Layout},
