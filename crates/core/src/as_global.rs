@@ -9,6 +9,10 @@
 //! length changed by `remap` where the allocator can and by alloc, copy, free where not, zeroed memory from
 //! `alloc_zeroed`. `GlobalAlloc` forbids requests of 0 bytes; should one come, a dangling pointer serves it and no
 //! allocator sees it. Cost: the allocator's own, plus one copy where a `realloc` moves the block.
+//!
+//! Clause 5 (provenance) holds as far as std keeps it. A `Box` narrows the provenance of its pointer to its value, and
+//! frees with that one. For a layer that rounds lengths up and frees the sum through the caller's pointer, Miri reports
+//! that under Stacked Borrows, and nothing under Tree Borrows (`-Zmiri-tree-borrows`).
 
 use core::{
     alloc::{GlobalAlloc, Layout},

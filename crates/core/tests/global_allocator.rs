@@ -85,11 +85,6 @@ static ROOMY: Roomy = Roomy::new();
 #[global_allocator]
 static GLOBAL: AsGlobal<&Roomy> = AsGlobal::new(&ROOMY);
 
-/// Of one test alone, so that what it counts is exact.
-fn alone() -> &'static Roomy {
-    Box::leak(Box::new(Roomy::new()))
-}
-
 #[test]
 fn the_program_runs_on_it() {
     let before = ROOMY.allocs.load(Ordering::SeqCst);
@@ -132,8 +127,8 @@ fn threads_free_what_other_threads_allocated() {
 
 #[test]
 fn a_realloc_is_granted_in_place_and_else_moves_with_its_bytes() {
-    let roomy = alone();
-    let global = AsGlobal::new(roomy);
+    let roomy = Roomy::new(); // Of this test alone, so that what it counts is exact.
+    let global = AsGlobal::new(&roomy);
     let layout = Layout::from_size_align(10, 2).unwrap();
     // SAFETY: the size is not 0.
     let block = unsafe { global.alloc(layout) };
@@ -158,8 +153,8 @@ fn a_realloc_is_granted_in_place_and_else_moves_with_its_bytes() {
 
 #[test]
 fn zeroed_memory_is_asked_for_as_such() {
-    let roomy = alone();
-    let global = AsGlobal::new(roomy);
+    let roomy = Roomy::new(); // Of this test alone, so that what it counts is exact.
+    let global = AsGlobal::new(&roomy);
     let layout = Layout::from_size_align(100, 1).unwrap();
     // SAFETY: the size is not 0.
     let block = unsafe { global.alloc_zeroed(layout) };
@@ -174,8 +169,8 @@ fn zeroed_memory_is_asked_for_as_such() {
 /// `GlobalAlloc` forbids them, but a caller that errs must not reach the allocator with what it cannot say.
 #[test]
 fn a_size_of_0_never_reaches_the_allocator() {
-    let roomy = alone();
-    let global = AsGlobal::new(roomy);
+    let roomy = Roomy::new(); // Of this test alone, so that what it counts is exact.
+    let global = AsGlobal::new(&roomy);
     let nothing = Layout::from_size_align(0, 64).unwrap();
     // SAFETY: `AsGlobal` serves a size of 0 too.
     let block = unsafe { global.alloc(nothing) };
@@ -194,8 +189,8 @@ fn a_size_of_0_never_reaches_the_allocator() {
 
 #[test]
 fn a_refusal_is_null_and_leaves_the_block() {
-    let roomy = alone();
-    let global = AsGlobal::new(roomy);
+    let roomy = Roomy::new(); // Of this test alone, so that what it counts is exact.
+    let global = AsGlobal::new(&roomy);
     let huge = Layout::from_size_align(isize::MAX as usize, 1).unwrap();
     // SAFETY: the size is not 0.
     assert_eq!(unsafe { global.alloc(huge) }, ptr::null_mut());
