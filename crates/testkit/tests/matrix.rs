@@ -15,19 +15,24 @@ use std::{
     thread,
 };
 
-use terrace_core::{Allocator, SystemAllocator};
-use terrace_heap::{ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, StatsAllocator};
+use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_heap::{
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
+    PoolAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
 
 const INLINE: usize = 4096;
+/// Of the pools.
+const ITEM: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// Makes an allocator over a backing, and hands it on.
 type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
 /// Makes a backing, and hands it on.
 type Base = (&'static str, fn(&Start, &mut Check<'_>));
 
-const LAYERS: [Layer; 6] = [
+const LAYERS: [Layer; 13] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -42,6 +47,27 @@ const LAYERS: [Layer; 6] = [
             check(&arena);
         }
     }),
+    ("sync_arena", |_, backing, check| check(&SyncArena::new(backing))),
+    ("stack", |_, backing, check| check(&StackAllocator::new(backing))),
+    ("buffer_first", |start, backing, check| {
+        check(&BufferFirstAllocator::new(start.buffer().bytes(), backing));
+    }),
+    ("pool", |_, backing, check| check(&PoolAllocator::new(backing, ITEM, Alignment::of::<u64>()))),
+    ("pool, full", |_, backing, check| {
+        let pool = PoolAllocator::fixed(backing, ITEM, Alignment::of::<u128>());
+        // Where it is refused, the items made so far stay.
+        let _ = pool.add_capacity(8);
+        check(&pool);
+    }),
+    ("failing", |start, backing, check| {
+        let failing = FailingAllocator::new(backing);
+        // Not its resizes: a remap refused where a resize is granted breaks clause 4, which it does on command.
+        failing.refuse_allocs(start.chunk() as u64 % 8..16);
+        check(&failing);
+    }),
+    ("stack of a pool", |_, backing, check| {
+        check(&StackAllocator::new(PoolAllocator::new(backing, ITEM, Alignment::of::<u64>())));
+    }),
     ("log", |_, backing, check| {
         let calls = Cell::new(0usize);
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
@@ -50,7 +76,7 @@ const LAYERS: [Layer; 6] = [
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
-const BASES: [Base; 11] = [
+const BASES: [Base; 13] = [
     ("ground", |start, use_it| use_it(&start.backing())),
     ("system", |start, use_it| use_it(&start.over(SystemAllocator))),
     ("page", |start, use_it| use_it(&start.over(PageAllocator))),
@@ -61,6 +87,14 @@ const BASES: [Base; 11] = [
     ("inline", |start, use_it| {
         let buffer = InlineBuffer::<INLINE>::new();
         use_it(&start.over(&buffer));
+    }),
+    ("sync_fixed", |start, use_it| {
+        let mut buffer = start.buffer();
+        use_it(&start.over(SyncFixedBuffer::new(buffer.bytes())));
+    }),
+    ("pool(page)", |start, use_it| {
+        let items = NonZeroUsize::new(start.chunk()).expect("a chunk has a byte");
+        use_it(&start.over(PoolAllocator::new(start.over(PageAllocator), items, Alignment::of::<u128>())));
     }),
     ("arena(page)", |start, use_it| use_it(&start.over(ArenaAllocator::new(start.over(PageAllocator))))),
     ("log(ground)", |start, use_it| {
@@ -90,8 +124,9 @@ fn mapped_file() -> MappedFile {
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 7] = [
+const ALONE: [Base; 8] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
+    ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
     ("system", |_, check| check(&SystemAllocator)),
