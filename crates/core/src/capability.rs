@@ -139,6 +139,7 @@ pub unsafe trait Decommit: PageSize {
     /// # Safety
     /// `pages` begins and ends at multiples of the page size and lies within the pages of one live
     /// block of this allocator; nobody reads or writes it meanwhile.
+    #[track_caller]
     unsafe fn decommit(&self, pages: NonNull<[u8]>) -> bool;
 }
 
@@ -166,6 +167,7 @@ pub unsafe trait Protect: PageSize {
     /// `pages` begins and ends at multiples of the page size and lies within the pages of one live
     /// block of this allocator. Nobody touches them in a way that is no longer allowed, and before the
     /// block is freed or resized its pages are `ReadWrite` again.
+    #[track_caller]
     unsafe fn protect(&self, pages: NonNull<[u8]>, access: Access) -> bool;
 }
 

@@ -100,6 +100,8 @@ fn zeroed_blocks_are_zero_over_what_the_file_held() {
         unsafe { block.cast::<u8>().write_bytes(9, 8 * page_size()) };
         assert!(file.reset(ResetMode::FreeAll));
     }
+    drop(file);
+    let Some(mut file) = scratch(8 * page_size()) else { return };
     file.bytes().unwrap().fill(core::mem::MaybeUninit::new(3));
     let block = file.alloc_slice_zeroed::<u8>(8 * page_size()).unwrap();
     // SAFETY: live, zeroed.

@@ -172,7 +172,8 @@ fn transparent_huge_pages_are_asked_for_and_come_where_the_machine_has_them() {
         return eprintln!("{why}: nothing tried");
     }
     let pages = options.build();
-    let block = alloc(pages, 16 * MIB, 1);
+    // A length that the kernel does not align by itself.
+    let block = alloc(pages, 16 * MIB + page_size(), 1);
     let map = Map::of(block.addr().get()).unwrap();
     assert!(map.field("VmFlags").split(' ').any(|flag| flag == "hg"), "the wish is noted: {}", map.field("VmFlags"));
     if page_size() == 4096 {

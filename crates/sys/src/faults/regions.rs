@@ -127,6 +127,19 @@ fn a_reservation_that_cannot_be_unmapped_is_unmapped_later_and_its_note_too() {
 }
 
 #[test]
+fn a_note_that_cannot_be_unmapped_after_its_range_is_unmapped_later() {
+    let session = Session::start();
+    let table = Reservation::new(bytes(pages(8))).unwrap();
+    session.fail(Some(Call::Unmap), 1..=1, ENOMEM);
+    // Of the reservation below the range and the note go first, then the range that waits, and its note.
+    session.fail(Some(Call::Unmap), 5..=5, ENOMEM);
+    drop(table);
+    drop(Reservation::new(bytes(1)).unwrap());
+    assert_eq!(session.mapped(), pages(1), "the note alone");
+    nothing_is_left(&session);
+}
+
+#[test]
 fn a_refused_commit_or_decommit_leaves_what_is_committed() {
     let session = Session::start();
     let table = Reservation::new(bytes(pages(8))).unwrap();
