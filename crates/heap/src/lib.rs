@@ -35,6 +35,7 @@ mod fixed;
 mod log;
 #[cfg(doctest)]
 mod misuse;
+pub mod smp;
 #[cfg(target_has_atomic = "64")]
 mod stats;
 mod transparent;
@@ -42,5 +43,6 @@ mod transparent;
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
+pub use smp::SmpAllocator;
 #[cfg(target_has_atomic = "64")]
 pub use stats::StatsAllocator;

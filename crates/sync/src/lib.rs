@@ -5,6 +5,8 @@
 //! atomic       core::sync::atomic       loom::sync::atomic
 //! cell         a wrapper of core's      loom::cell          finds data races in plain memory
 //! statics!     static                   loom::lazy_static!  fresh for every execution of a model
+//! Lock         a spin lock on those, whose caller says how to wait
+//! Slots        numbered places that a thread, or a CPU, has to itself
 //! ```
 //!
 //! Code that shares memory between threads takes its atomics, and the cells that they publish,
@@ -32,6 +34,12 @@ pub use loom::cell;
 #[cfg(loom)]
 #[doc(hidden)]
 pub use loom;
+
+mod lock;
+mod slots;
+
+pub use lock::{Held, Lock};
+pub use slots::{NoSlots, Slots};
 
 /// Declares a private `static` that holds atomics.
 ///

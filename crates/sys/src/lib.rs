@@ -8,6 +8,8 @@
 //!   prim/                        six calls and their contract; the only code that knows Linux
 //! ```
 //!
+//! `ThreadSlots` (slots.rs) numbers the threads of a program, for allocators that keep something per thread.
+//!
 //! The ground that other allocators stand on:
 #![cfg_attr(feature = "allocator-api2-02", doc = "```")]
 #![cfg_attr(not(feature = "allocator-api2-02"), doc = "```ignore")]
@@ -19,12 +21,12 @@
 //! assert!(primes.capacity() >= 4);
 //! ```
 //!
-//! Features: `std` and `allocator-api2-02` (both default) pass those of `terrace-core` on;
+//! Features: `std`, for `ThreadSlots`, and `allocator-api2-02` (both default) pass those of `terrace-core` on;
 //! `fault-injection`, for tests, counts system calls and makes them fail. Without any the crate needs
 //! `core` and libc.
 #![no_std]
 
-#[cfg(any(test, feature = "fault-injection"))]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 #[cfg(not(target_os = "linux"))]
@@ -36,8 +38,12 @@ mod page;
 mod parked;
 mod plan;
 mod prim;
+#[cfg(feature = "std")]
+mod slots;
 
 pub use page::PageAllocator;
 #[cfg(feature = "fault-injection")]
 pub use prim::fault;
 pub use prim::{PAGE_SIZE_MAX, PAGE_SIZE_MIN, page_size};
+#[cfg(feature = "std")]
+pub use slots::ThreadSlots;

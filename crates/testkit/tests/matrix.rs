@@ -16,8 +16,11 @@ use std::{
 };
 
 use terrace_core::{Allocator, SystemAllocator};
-use terrace_heap::{ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, StatsAllocator};
-use terrace_sys::PageAllocator;
+use terrace_heap::{
+    ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, SmpAllocator, StatsAllocator,
+};
+use terrace_sync::NoSlots;
+use terrace_sys::{PageAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
 
 const INLINE: usize = 4096;
@@ -27,7 +30,10 @@ type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
 /// Makes a backing, and hands it on.
 type Base = (&'static str, fn(&Start, &mut Check<'_>));
 
-const LAYERS: [Layer; 6] = [
+/// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
+const SMALL_REGION: usize = 64 << 10;
+
+const LAYERS: [Layer; 8] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -47,6 +53,12 @@ const LAYERS: [Layer; 6] = [
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
     }),
     ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("smp", |_, backing, check| {
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
+    }),
+    ("smp, no slots", |_, backing, check| {
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+    }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
@@ -72,10 +84,11 @@ const BASES: [Base; 8] = [
 ];
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 4] = [
+const ALONE: [Base; 5] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
+    ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("system", |_, check| check(&SystemAllocator)),
 ];
 
