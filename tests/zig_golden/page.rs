@@ -19,7 +19,7 @@ pub fn replay(script: &Script) -> Outcome {
     }
     let mut blocks = Blocks::default();
     let mut outcome = Outcome::default();
-    for line in &script.lines {
+    for line in script.each() {
         let before = line.op.get(1).and_then(|_| blocks.find(line.id()));
         let (ours, zigs) = (decide(line, &mut blocks), line.decision());
         assert!(as_good(&ours, zigs), "ours: {ours}, at {}", script.place(line));
