@@ -58,6 +58,7 @@ mod upkeep;
 
 use core::{
     num::NonZeroUsize,
+    panic::{RefUnwindSafe, UnwindSafe},
     ptr::{self, NonNull},
 };
 
@@ -231,6 +232,13 @@ unsafe impl<A: Allocator, S: Slots, const BYTES: usize> GoodSize for SmpAllocato
     fn good_size(&self, len: NonZeroUsize, alignment: Alignment) -> NonZeroUsize {
         small(len.get(), alignment.bytes()).and_then(|len| NonZeroUsize::new(size(class_of(len)))).unwrap_or(len)
     }
+}
+
+// Nothing unwinds in the middle of a change (clause 10), so what is seen after a panic is whole.
+impl<A: Allocator + UnwindSafe, S: Slots + UnwindSafe, const BYTES: usize> UnwindSafe for SmpAllocator<A, S, BYTES> {}
+impl<A: Allocator + RefUnwindSafe, S: Slots + RefUnwindSafe, const BYTES: usize> RefUnwindSafe
+    for SmpAllocator<A, S, BYTES>
+{
 }
 
 terrace_core::bridge_collections!(impl['b, A: Allocator, S: Slots, const BYTES: usize] for &'b SmpAllocator<A, S, BYTES>);
