@@ -128,40 +128,48 @@ pub struct ClassStats {
 }
 
 impl<A: Allocator, S: Slots> SmpAllocator<A, S> {
-    /// An allocator over `backing`, which is asked for nothing before the first block.
-    ///
-    /// What is idle goes back in whole regions of [`REGION`] bytes; [`with_decommit`](Self::with_decommit) gives more back.
-    pub const fn new(backing: A, slots: S) -> Self {
-        Self::with_region_size(backing, slots)
+    terrace_sync::const_fn! {
+        /// An allocator over `backing`, which is asked for nothing before the first block.
+        ///
+        /// What is idle goes back in whole regions of [`REGION`] bytes; [`with_decommit`](Self::with_decommit) gives more back.
+        pub const fn new(backing: A, slots: S) -> Self {
+            Self::with_region_size(backing, slots)
+        }
     }
 
-    /// An allocator over a backing that can take the memory of single pages back.
-    pub const fn with_decommit(backing: A, slots: S) -> Self
-    where
-        A: Decommit,
-    {
-        Self::build(backing, slots, Some(decommit_pages::<A>))
+    terrace_sync::const_fn! {
+        /// An allocator over a backing that can take the memory of single pages back.
+        pub const fn with_decommit(backing: A, slots: S) -> Self
+        where
+            A: Decommit,
+        {
+            Self::build(backing, slots, Some(decommit_pages::<A>))
+        }
     }
 }
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
-    /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
-    /// backing that is small.
-    pub const fn with_region_size(backing: A, slots: S) -> Self {
-        Self::build(backing, slots, None)
+    terrace_sync::const_fn! {
+        /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
+        /// backing that is small.
+        pub const fn with_region_size(backing: A, slots: S) -> Self {
+            Self::build(backing, slots, None)
+        }
     }
 
-    const fn build(backing: A, slots: S, decommit: Option<DecommitFn<A>>) -> Self {
-        let _ = Region::<BYTES>::PLAN; // Refuses a bad size at compile time.
-        Self {
-            table: AtomicPtr::new(ptr::null_mut()),
-            depots: [const { Lock::new(Depot::new()) }; CLASSES],
-            pages: Pages::new(),
-            book: Lock::new(Book::new()),
-            common: Lock::new(()),
-            decommit,
-            slots,
-            backing,
+    terrace_sync::const_fn! {
+        const fn build(backing: A, slots: S, decommit: Option<DecommitFn<A>>) -> Self {
+            let _ = Region::<BYTES>::PLAN; // Refuses a bad size at compile time.
+            Self {
+                table: AtomicPtr::new(ptr::null_mut()),
+                depots: terrace_sync::repeat!(Lock::new(Depot::new()); CLASSES),
+                pages: Pages::new(),
+                book: Lock::new(Book::new()),
+                common: Lock::new(()),
+                decommit,
+                slots,
+                backing,
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ mod faults;
 mod giving_back;
 #[cfg(feature = "mapped-file")]
 mod mapped_file;
+#[cfg(feature = "std")]
+mod numbers;
 mod options;
 mod page;
 mod parked;
