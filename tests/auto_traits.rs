@@ -19,8 +19,10 @@ use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
+use terrace_sync::{Held, Lock, NoSlots, Slots};
 use terrace_sys::{
-    MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, TunedPageAllocator, Unavailable,
+    MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, ThreadSlots, TunedPageAllocator,
+    Unavailable,
 };
 use terrace_testkit as testkit;
 use terrace_trace as trace;
@@ -28,6 +30,8 @@ use terrace_trace as trace;
 /// A backing that has every trait, and one that has none but `Unpin`.
 type All = SystemAllocator;
 type Bare = Rc<dyn Allocator>;
+/// One that may go to another thread, and be there alone.
+type Moved = ArenaAllocator<All>;
 /// A sink and a value likewise.
 type Told = fn(&Call);
 type Untold = Rc<dyn Fn(&Call)>;
@@ -77,6 +81,13 @@ table! {
     bridge::V03:                            yes  yes  yes   yes   yes;
     bridge::V04:                            yes  yes  yes   yes   yes;
     bridge::Std:                            yes  yes  yes   yes   yes;
+    Lock<Cell<u8>>:                         yes  yes  no    yes   yes;
+    Lock<Rc<u8>>:                           no   no   no    yes   yes;
+    Held<'static, u8>:                      yes  yes  no    yes   no;
+    Held<'static, Cell<u8>>:                yes  no   no    yes   no;
+    Held<'static, Rc<u8>>:                  no   no   no    yes   no;
+    NoSlots:                                yes  yes  yes   yes   yes;
+    ThreadSlots:                            yes  yes  yes   yes   yes;
     PageAllocator:                          yes  yes  yes   yes   yes;
     PageOptions:                            yes  yes  yes   yes   yes;
     TunedPageAllocator:                     yes  yes  yes   yes   yes;
@@ -104,6 +115,11 @@ table! {
     Pool<Value, All>:                       yes  no   no    yes   yes;
     Pool<u8, Bare>:                         no   no   no    yes   no;
     Pooled<'static, u8, All>:               no   no   no    yes   no;
+    SmpAllocator<All, ThreadSlots>:         yes  yes  no    yes   yes;
+    SmpAllocator<Bare, ThreadSlots>:        no   no   no    yes   no;
+    SmpAllocator<All, &'static dyn Slots>:  no   no   no    yes   no;
+    SmpAllocator<Moved, NoSlots>:           yes  no   no    yes   yes;
+    smp::ClassStats:                        yes  yes  yes   yes   yes;
     FailingAllocator<All>:                  yes  yes  no    yes   yes;
     FailingAllocator<Bare>:                 no   no   no    yes   no;
     LogAllocator<All, Told>:                yes  yes  no    yes   yes;
@@ -165,7 +181,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(Sink, testkit::Handler);
+assert_obj_safe!(Sink, Slots, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

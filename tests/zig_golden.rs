@@ -14,6 +14,7 @@
 //! | `stackfallback` | `BufferFirstAllocator` | every decision and every request to the backing |
 //! | `pool-fba` | `PoolAllocator` | the arena's law, and the order of its items |
 //! | `page` | `PageAllocator` | all that Zig grants is granted |
+//! | `smp` | `SmpAllocator` | both decide by their tables of classes, which differ; large blocks as pages |
 //!
 //! The format is described in the README of that folder, the differences in `docs/zig-differences.md`. Without the
 //! folder there is nothing to compare: the test says so and passes. With it the test fails unless every
@@ -39,6 +40,8 @@ mod pool;
 mod record;
 #[path = "zig_golden/script.rs"]
 mod script;
+#[path = "zig_golden/smp.rs"]
+mod smp;
 #[path = "zig_golden/typed.rs"]
 mod typed;
 
@@ -61,7 +64,7 @@ fn judges(script: &Script) -> Judges {
         "page" => &[("PageAllocator", page::replay)],
         "pool-fba" => &[("PoolAllocator, by law", pool::replay)],
         "stackfallback" => &[("BufferFirstAllocator", buffer_first::replay)],
-        "smp" => &[("(none)", |script| Outcome::excepted(script, "the allocator is not there yet"))],
+        "smp" => &[("SmpAllocator, by classes", smp::replay)],
         other => panic!("{}: a stack without a judge: {other}", script.name),
     }
 }
@@ -121,14 +124,24 @@ fn every_decision_is_compared() {
     print(&rows);
 }
 
+#[test]
+fn a_small_block_is_resized_exactly_within_its_class() {
+    for (kind, count) in smp::every_length() {
+        println!("smp: {count} resizes {kind}");
+    }
+}
+
 fn print(rows: &BTreeMap<(&str, &str), Row>) {
     println!(
-        "{:<14} {:<22} {:>5} {:>5} {:>8} {:>6} {:>5}",
+        "{:<14} {:<24} {:>5} {:>6} {:>8} {:>6} {:>5}",
         "stack", "allocator", "files", "lines", "compared", "beyond", "moved"
     );
     for ((stack, judge), Row { files, lines, sum }) in rows {
         let Outcome { compared, beyond, moved, .. } = sum;
-        println!("{stack:<14} {judge:<22} {files:>5} {lines:>5} {compared:>8} {beyond:>6} {moved:>5}");
+        println!("{stack:<14} {judge:<24} {files:>5} {lines:>6} {compared:>8} {beyond:>6} {moved:>5}");
+        for (reason, count) in &sum.differences {
+            println!("{:<14} {count} decided otherwise: {reason}", "");
+        }
         for (reason, count) in &sum.exceptions {
             println!("{:<14} {count} excepted: {reason}", "");
         }

@@ -63,7 +63,7 @@ fn decide(line: &Line, blocks: &mut Blocks) -> String {
 }
 
 /// Whether our decision is Zig's or a grant where Zig's is a refusal.
-fn as_good(ours: &str, zigs: &str) -> bool {
+pub fn as_good(ours: &str, zigs: &str) -> bool {
     ours == zigs || matches!((ours, zigs), ("true", "false") | ("ok" | "same", "null"))
 }
 
@@ -83,7 +83,7 @@ fn undo(id: u32, before: Option<Block>, blocks: &mut Blocks) {
     blocks.set(id, start, old_len, alignment);
 }
 
-const fn pages(len: usize) -> usize {
+pub const fn pages(len: usize) -> usize {
     len.div_ceil(PAGE)
 }
 

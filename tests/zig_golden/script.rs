@@ -132,6 +132,8 @@ pub struct Outcome {
     pub beyond: usize,
     /// What Zig granted in place and ours by moving, among the compared.
     pub moved: usize,
+    /// Where ours decided otherwise, as it should, among the compared, by reason.
+    pub differences: BTreeMap<&'static str, usize>,
     /// Operations that were not compared, by reason.
     pub exceptions: BTreeMap<&'static str, usize>,
     /// By script, where that is the question.
@@ -147,6 +149,9 @@ impl Outcome {
         self.compared += other.compared;
         self.beyond += other.beyond;
         self.moved += other.moved;
+        for (reason, count) in other.differences {
+            *self.differences.entry(reason).or_default() += count;
+        }
         for (reason, count) in other.exceptions {
             *self.exceptions.entry(reason).or_default() += count;
         }

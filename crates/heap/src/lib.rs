@@ -44,6 +44,7 @@ mod log;
 #[cfg(doctest)]
 mod misuse;
 pub mod pool;
+pub mod smp;
 pub mod stack;
 #[cfg(target_has_atomic = "64")]
 mod stats;
@@ -62,6 +63,7 @@ pub use failing::FailingAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
 pub use pool::{Pool, PoolAllocator, Pooled};
+pub use smp::SmpAllocator;
 pub use stack::{Marker, StackAllocator};
 #[cfg(target_has_atomic = "64")]
 pub use stats::StatsAllocator;

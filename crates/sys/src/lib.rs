@@ -13,6 +13,8 @@
 //!   prim/                    a few calls and their contract; the only code that knows Linux
 //! ```
 //!
+//! `ThreadSlots` (slots.rs) numbers the threads of a program, for allocators that keep something per thread.
+//!
 //! The ground that other allocators stand on:
 #![cfg_attr(feature = "allocator-api2-02", doc = "```")]
 #![cfg_attr(not(feature = "allocator-api2-02"), doc = "```ignore")]
@@ -24,12 +26,12 @@
 //! assert!(primes.capacity() >= 4);
 //! ```
 //!
-//! Features: `std` and `allocator-api2-02` (both default) pass those of `terrace-core` on; `mapped-file` (needs std)
+//! Features: `std`, for `ThreadSlots`, and `allocator-api2-02` (both default) pass those of `terrace-core` on; `mapped-file` (needs std)
 //! brings `MappedFile`, by memmap2; `fault-injection`, for tests, counts system calls and makes them fail. Without any the crate needs
 //! `core` and libc.
 #![no_std]
 
-#[cfg(any(test, feature = "fault-injection", feature = "mapped-file"))]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 #[cfg(not(target_os = "linux"))]
@@ -42,6 +44,8 @@ mod faults;
 mod giving_back;
 #[cfg(feature = "mapped-file")]
 mod mapped_file;
+#[cfg(feature = "std")]
+mod numbers;
 mod options;
 mod page;
 mod parked;
@@ -49,6 +53,8 @@ mod plan;
 mod prim;
 mod reservation;
 mod reserved;
+#[cfg(feature = "std")]
+mod slots;
 mod tuned;
 
 #[cfg(feature = "mapped-file")]
@@ -60,4 +66,6 @@ pub use prim::fault;
 pub use prim::{PAGE_SIZE_MAX, PAGE_SIZE_MIN, page_size};
 pub use reservation::Reservation;
 pub use reserved::ReservedAllocator;
+#[cfg(feature = "std")]
+pub use slots::ThreadSlots;
 pub use tuned::TunedPageAllocator;

@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
     ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
-use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator};
+use terrace_sync::NoSlots;
+use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Twins, Wandering, conformance};
 
 #[test]
@@ -120,6 +121,23 @@ fn stats_and_log_keep_the_contract() {
     conformance::clause_6_threads(|start, check| check(&StatsAllocator::new(start.backing())));
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(StatsAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn smp_keeps_the_contract() {
+    /// With regions that the ground can give.
+    type Smp<A, S> = SmpAllocator<A, S, { 64 << 10 }>;
+    conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
+    conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
+    conformance::all(|_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots)));
+    conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
+    conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(Smp::with_region_size(start.backing(), ThreadSlots)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(Smp::with_region_size(start.backing(), ThreadSlots)));
     });
 }
 

@@ -18,9 +18,10 @@ use std::{
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
     ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
-use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator};
+use terrace_sync::NoSlots;
+use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
 
 const INLINE: usize = 4096;
@@ -32,7 +33,10 @@ type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
 /// Makes a backing, and hands it on.
 type Base = (&'static str, fn(&Start, &mut Check<'_>));
 
-const LAYERS: [Layer; 13] = [
+/// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
+const SMALL_REGION: usize = 64 << 10;
+
+const LAYERS: [Layer; 15] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -73,6 +77,12 @@ const LAYERS: [Layer; 13] = [
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
     }),
     ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("smp", |_, backing, check| {
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
+    }),
+    ("smp, no slots", |_, backing, check| {
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+    }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
@@ -124,11 +134,12 @@ fn mapped_file() -> MappedFile {
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 8] = [
+const ALONE: [Base; 9] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
+    ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("system", |_, check| check(&SystemAllocator)),
     ("guarded page", |_, check| check(&GUARDED.build())),
     ("reserved", |_, check| check(&reserved())),

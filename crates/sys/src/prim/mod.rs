@@ -95,6 +95,18 @@ fn usable(asked: Option<usize>) -> usize {
     asked.filter(sane).unwrap_or(1 << (usize::BITS - 1))
 }
 
+/// Processors that this process may run on, at least 1. Allocates nothing, so that an allocator may ask.
+#[cfg(feature = "std")]
+pub(crate) fn processors() -> usize {
+    os::processors()
+}
+
+/// Milliseconds since some moment; advances by a few at a time. Costs a few loads.
+#[cfg(feature = "std")]
+pub(crate) fn coarse_millis() -> u64 {
+    os::coarse_millis()
+}
+
 /// Maps `len` bytes of fresh zeroes, readable and writable, private, at an address of the system's
 /// choice.
 ///

@@ -15,6 +15,31 @@ pub(super) fn page_size() -> Option<usize> {
     usize::try_from(size).ok()
 }
 
+/// Processors that this process may run on. Unlike std's `available_parallelism` it allocates nothing.
+#[cfg(feature = "std")]
+pub(super) fn processors() -> usize {
+    let mut set = core::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the set has room for what is written, which is at most its size.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    if result != 0 {
+        return 1; // More processors than the set has room for, or a kernel that does not say.
+    }
+    // SAFETY: zeroes are a set, and so is what the call wrote.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: the set is initialised.
+    let count = unsafe { libc::CPU_COUNT(&set) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
+/// Milliseconds since some moment, as of the last tick: no system call.
+#[cfg(feature = "std")]
+pub(super) fn coarse_millis() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: there is room for what is written.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 #[inline(always)]
 pub(super) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
     map_as(len, libc::PROT_READ | libc::PROT_WRITE, 0)

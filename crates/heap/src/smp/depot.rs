@@ -1,0 +1,162 @@
+//! [`Depot`]: where the slots' magazines get chains of a class and leave them, and the class's slabs.
+//!
+//! ```text
+//!   magazines ══ full chains ══▶ stack ●━━ ●━━ ●━━   a few, the newest first
+//!             ◀═════════════════   │ too many
+//!             ◀═ blocks ══ slabs ◀─┘ block by block, each to the slab that it was cut from
+//!                           │ ▲
+//!          unused, to `pages` ▼ │ a new run
+//! ```
+//!
+//! - **I1** `partial` lists exactly the class's slabs that have a block to give. A slab that is unused leaves the depot at once.
+//! - **I2** Every chain of `stack` has exactly a batch of blocks.
+//! - **I3** `blocks_out` is the number of blocks that are out of their slabs; those of `stack` among them.
+//!
+//! Cost: one lock for a chain.
+
+use core::ptr::{self, NonNull};
+
+use super::{
+    chain::{Block, Chain, Stack},
+    class::batch,
+    region::Region,
+    slab::Slab,
+};
+
+/// The centre of one class, to be kept behind a lock.
+pub(crate) struct Depot<const BYTES: usize> {
+    stack: Stack,
+    partial: *mut Slab,
+    pub(crate) slabs: usize,
+    pub(crate) blocks_out: usize,
+}
+
+// SAFETY: chains and slabs are the depot's, and nobody else's.
+unsafe impl<const BYTES: usize> Send for Depot<BYTES> {}
+
+impl<const BYTES: usize> Depot<BYTES> {
+    pub(crate) const fn new() -> Self {
+        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), slabs: 0, blocks_out: 0 }
+    }
+
+    /// Chains in the stack.
+    pub(crate) fn chains(&self) -> u32 {
+        self.stack.len()
+    }
+
+    /// A chain of up to a batch, from the stack or the slabs. `None`: there is nothing, a new slab is needed.
+    pub(crate) fn take(&mut self, class: usize) -> Option<Chain> {
+        let batch = batch(class);
+        if let Some(head) = self.stack.pop() {
+            return Some(Chain { head, len: batch }); // I2
+        }
+        let mut chain = None;
+        while let Some(mut at) = NonNull::new(self.partial) {
+            let len = chain.as_ref().map_or(0, |chain: &Chain| chain.len);
+            if len == batch {
+                break;
+            }
+            // SAFETY: a slab lies in a region.
+            let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at));
+            // SAFETY: under the lock of the class.
+            let slab = unsafe { at.as_mut() };
+            // SAFETY: by I1 it has a block; the chain is of its class.
+            let longer = unsafe { slab.give(run, batch - len, chain) };
+            self.blocks_out += (longer.len - len) as usize;
+            chain = Some(longer);
+            if slab.is_exhausted() {
+                self.unlist(at);
+            }
+        }
+        chain
+    }
+
+    /// Keeps a full chain. `false`: the stack has `limit` chains, give the blocks [back](Self::take_back).
+    ///
+    /// # Safety
+    /// The chain has a batch of blocks of the class, and is the caller's if the answer is `true`.
+    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> bool {
+        if self.stack.len() >= limit {
+            return false;
+        }
+        // SAFETY: the caller gives the chain up.
+        unsafe { self.stack.push(chain.head) };
+        true
+    }
+
+    /// Gives the blocks of a chain back to their slabs. Unused slabs come out, linked by `next`.
+    ///
+    /// # Safety
+    /// The chain is of the class, and the caller's.
+    pub(crate) unsafe fn take_back(&mut self, chain: Chain) -> *mut Slab {
+        let mut unused = ptr::null_mut();
+        self.blocks_out -= chain.len as usize;
+        let mut at = chain.head.as_ptr();
+        while let Some(block) = NonNull::new(at) {
+            // SAFETY: linked, for it is in a chain.
+            at = unsafe { Block::next(block) };
+            // SAFETY: a block lies in a region.
+            let region = unsafe { Region::<BYTES>::of(block) };
+            // SAFETY: the block is free and ours.
+            let mut of = unsafe { region.slab_of(block) };
+            // SAFETY: under the lock of the class.
+            let slab = unsafe { of.as_mut() };
+            let was_exhausted = slab.is_exhausted();
+            // SAFETY: a block of this slab, and ours.
+            unsafe { slab.take_back(block) };
+            if slab.is_unused() {
+                if !was_exhausted {
+                    self.unlist(of);
+                }
+                self.slabs -= 1;
+                // SAFETY: under the lock of the class.
+                unsafe { of.as_mut() }.next = unused;
+                unused = of.as_ptr();
+            } else if was_exhausted {
+                self.list(of);
+            }
+        }
+        unused
+    }
+
+    /// The newest chain of the stack.
+    pub(crate) fn pop_chain(&mut self, class: usize) -> Option<Chain> {
+        self.stack.pop().map(|head| Chain { head, len: batch(class) })
+    }
+
+    /// Adds a new slab.
+    ///
+    /// # Safety
+    /// A slab of the class, in no depot.
+    pub(crate) unsafe fn add(&mut self, slab: NonNull<Slab>) {
+        self.slabs += 1;
+        self.list(slab);
+    }
+
+    fn list(&mut self, mut slab: NonNull<Slab>) {
+        if let Some(mut next) = NonNull::new(self.partial) {
+            // SAFETY: by I1 a slab; under the lock of the class.
+            unsafe { next.as_mut() }.previous = slab.as_ptr();
+        }
+        // SAFETY: under the lock of the class.
+        let this = unsafe { slab.as_mut() };
+        this.previous = ptr::null_mut();
+        this.next = self.partial;
+        self.partial = slab.as_ptr();
+    }
+
+    fn unlist(&mut self, slab: NonNull<Slab>) {
+        // SAFETY: under the lock of the class.
+        let this = unsafe { slab.as_ref() };
+        let (next, previous) = (this.next, this.previous);
+        match NonNull::new(previous) {
+            // SAFETY: by I1 a slab, not this one; under the lock of the class.
+            Some(mut previous) => unsafe { previous.as_mut() }.next = next,
+            None => self.partial = next,
+        }
+        if let Some(mut next) = NonNull::new(next) {
+            // SAFETY: by I1 a slab, not this one; under the lock of the class.
+            unsafe { next.as_mut() }.previous = previous;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A slot's magazines: per class two chains of free blocks, used without a lock by whoever has the slot.
+//!
+//! ```text
+//!            alloc ◀─ pop ┐   ┌ push ◀─ free
+//!   active  ●─●─●─●─● ◀───┴───┘           0 … batch blocks, `room` more fit
+//!   reserve ●─●─●─●─●─●─●─●               batch blocks or none
+//!              │ ▲
+//!              ▼ │  whole, when active is full and reserve too, or both are empty
+//!            depot
+//! ```
+//!
+//! Two chains, so that no chain is ever cut or counted, and a program that frees and allocates around the edge of a batch
+//! does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001).
+//!
+//! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
+//! - **I2** `active` holds `batch − room` blocks, but for a slot never used, which is all zeroes: no blocks and no room.
+//! - **I3** `reserve` is null or a chain of exactly `batch` blocks.
+//!
+//! Cost: `pop` and `push` are a handful of instructions; 20 bytes a class.
+
+use core::ptr::{self, NonNull};
+
+use terrace_sync::cell::UnsafeCell;
+
+use super::{
+    chain::{Block, Chain},
+    class::{CLASSES, batch},
+};
+
+/// The magazines of one slot. All zeroes is a slot without blocks.
+#[repr(C, align(128))] // No two slots share a line, nor the pair of lines that some processors fetch together.
+pub(crate) struct Slot {
+    active: [UnsafeCell<*mut Block>; CLASSES],
+    room: [UnsafeCell<u32>; CLASSES],
+    reserve: [UnsafeCell<*mut Block>; CLASSES],
+}
+
+impl Slot {
+    /// A block off the active chain.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1); `class` is one.
+    #[inline(always)]
+    pub(crate) unsafe fn pop(&self, class: usize) -> Option<NonNull<Block>> {
+        // SAFETY: the caller's promise.
+        let block = NonNull::new(unsafe { get(&self.active, class) })?;
+        // SAFETY: by I2 a linked block of this slot.
+        let next = unsafe { Block::next(block) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, next) };
+        // SAFETY: the caller's promise.
+        let room = unsafe { get(&self.room, class) };
+        // SAFETY: the caller's promise; this keeps I2.
+        unsafe { set(&self.room, class, room + 1) };
+        Some(block)
+    }
+
+    /// Puts a block on the active chain. `false`: there is no room, [`turn`](Self::turn) it first.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the block, of `class`, if the answer is `true`.
+    #[inline(always)]
+    pub(crate) unsafe fn push(&self, class: usize, block: NonNull<Block>) -> bool {
+        // SAFETY: the caller's promise.
+        let room = unsafe { get(&self.room, class) };
+        if room == 0 {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        let active = unsafe { get(&self.active, class) };
+        // SAFETY: the caller gives the block up.
+        unsafe { Block::link(block, active) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, block.as_ptr()) };
+        // SAFETY: the caller's promise; this keeps I2.
+        unsafe { set(&self.room, class, room - 1) };
+        true
+    }
+
+    /// Makes the reserve the active chain, which is empty. `false`: the reserve is empty too.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), its active chain of `class` is empty.
+    pub(crate) unsafe fn refill(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise.
+        let reserve = unsafe { get(&self.reserve, class) };
+        if reserve.is_null() {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.reserve, class, ptr::null_mut()) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, reserve) };
+        // SAFETY: the caller's promise; by I3 this keeps I2.
+        unsafe { set(&self.room, class, 0) };
+        true
+    }
+
+    /// Puts a chain from elsewhere in, where the active chain is empty. `false`: it is not, and nothing has changed.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the chain, of `class` and at most a batch, if the answer is `true`.
+    pub(crate) unsafe fn put(&self, class: usize, chain: &Chain) -> bool {
+        // SAFETY: the caller's promise.
+        if !unsafe { get(&self.active, class) }.is_null() {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, chain.head.as_ptr()) };
+        // SAFETY: the caller's promise; this keeps I2.
+        unsafe { set(&self.room, class, batch(class) - chain.len) };
+        true
+    }
+
+    /// Makes room: the active chain, which is full, becomes the reserve; the former reserve comes out.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and has no room for `class`.
+    pub(crate) unsafe fn turn(&self, class: usize) -> Option<Chain> {
+        // SAFETY: the caller's promise.
+        let active = unsafe { get(&self.active, class) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.room, class, batch(class)) };
+        if active.is_null() {
+            return None; // By I2 the slot is used for the first time.
+        }
+        // SAFETY: the caller's promise.
+        let reserve = unsafe { get(&self.reserve, class) };
+        // SAFETY: the caller's promise; by I2 the active chain is full, which keeps I3.
+        unsafe { set(&self.reserve, class, active) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, ptr::null_mut()) };
+        NonNull::new(reserve).map(|head| Chain { head, len: batch(class) })
+    }
+
+    /// Takes everything of `class` out: the active chain and the reserve.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<Chain>; 2] {
+        // SAFETY: the caller's promise.
+        let active = NonNull::new(unsafe { get(&self.active, class) });
+        // SAFETY: the caller's promise.
+        let reserve = NonNull::new(unsafe { get(&self.reserve, class) });
+        // SAFETY: the caller's promise.
+        let room = unsafe { get(&self.room, class) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.active, class, ptr::null_mut()) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.reserve, class, ptr::null_mut()) };
+        // SAFETY: the caller's promise; both chains are empty, as in a slot never used (I2).
+        unsafe { set(&self.room, class, 0) };
+        let batch = batch(class);
+        [active.map(|head| Chain { head, len: batch - room }), reserve.map(|head| Chain { head, len: batch })]
+    }
+}
+
+/// # Safety
+/// `cells` is the caller's to read; `class` is within it.
+#[inline(always)]
+unsafe fn get<T: Copy>(cells: &[UnsafeCell<T>; CLASSES], class: usize) -> T {
+    // SAFETY: the caller's promise.
+    let cell = unsafe { cells.get_unchecked(class) };
+    cell.with(|value| {
+        // SAFETY: the caller's promise.
+        unsafe { *value }
+    })
+}
+
+/// # Safety
+/// `cells` is the caller's to write; `class` is within it.
+#[inline(always)]
+unsafe fn set<T>(cells: &[UnsafeCell<T>; CLASSES], class: usize, to: T) {
+    // SAFETY: the caller's promise.
+    let cell = unsafe { cells.get_unchecked(class) };
+    cell.with_mut(|value| {
+        // SAFETY: the caller's promise.
+        unsafe { *value = to }
+    });
+}
