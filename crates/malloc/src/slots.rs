@@ -1,0 +1,143 @@
+//! [`MallocSlots`]: slot numbers for the threads of a program that did not ask for us.
+//!
+//! ```text
+//!   place (arch.rs)    number 0, state 0 ──claim──▶ number n ──the thread ends──▶ number 0, ENDED
+//!                                            │                        │
+//!   terrace_sys        0 1 1 0 1 …        adopt(n)               release(n)
+//! ```
+//!
+//! `terrace_sys::ThreadSlots` finds the thread's number through std's thread-locals, which in a shared library may
+//! allocate. Here the number lies where no call is needed, and a pthread key tells of the thread's end; who has which
+//! number is still written in `ThreadSlots`.
+//!
+//! - **I1** A thread's number is one that this thread adopted, and has not released.
+//! - **I2** The number is written before the key is set, since setting it may allocate, and come back here.
+//!
+//! Cost: `enter` is two instructions. A thread that finds every number taken asks again at every 64th slow path only.
+
+use terrace_sync::Slots;
+use terrace_sys::ThreadSlots;
+
+use crate::{arch, os};
+
+/// In a place's `state`: the thread has given its number back, and claims no other.
+const ENDED: u32 = u32::MAX;
+/// Slow paths that a thread without a number goes before it asks again.
+const PATIENCE: u32 = 64;
+
+/// A number for each thread that allocates, given back when it ends.
+pub(crate) struct MallocSlots;
+
+// SAFETY: by I1 a number is one thread's at a time, or one adopter's, with the order that `ThreadSlots` promises; a
+// thread does one thing at a time, so `leave` has nothing to do. `count` is settled by the first call.
+unsafe impl Slots for MallocSlots {
+    fn count(&self) -> usize {
+        let _errno = os::KeptErrno::keep();
+        ThreadSlots.count()
+    }
+
+    #[inline(always)]
+    fn enter(&self) -> usize {
+        arch::number()
+    }
+
+    #[cold]
+    fn claim(&self) -> bool {
+        if arch::number() != 0 {
+            return true;
+        }
+        let place = arch::place();
+        // SAFETY: the thread's own place (A1 of arch.rs).
+        let state = unsafe { (*place).state };
+        if state == ENDED {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { (*place).state = (state + 1) % PATIENCE };
+        if state != 0 {
+            return false;
+        }
+        let Some(number) = (1..=self.count()).find(|&number| ThreadSlots.adopt(number)) else { return false };
+        // SAFETY: as above.
+        unsafe { (*place).number = number as u32 };
+        os::tell_at_thread_end(thread_ends); // I2
+        true
+    }
+
+    fn adopt(&self, number: usize) -> bool {
+        ThreadSlots.adopt(number)
+    }
+
+    unsafe fn release(&self, number: usize) {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { ThreadSlots.release(number) }
+    }
+
+    fn pause(&self, tries: u32) {
+        ThreadSlots.pause(tries);
+    }
+
+    fn millis(&self) -> u64 {
+        let _errno = os::KeptErrno::keep();
+        ThreadSlots.millis()
+    }
+}
+
+/// What the thread still allocates and frees after this, in destructors of others, it does without a number.
+extern "C" fn thread_ends(_: *mut libc::c_void) {
+    let place = arch::place();
+    let number = arch::number();
+    // SAFETY: the thread's own place (A1 of arch.rs).
+    unsafe { (*place).state = ENDED };
+    // SAFETY: as above.
+    unsafe { (*place).number = 0 };
+    if number != 0 {
+        // SAFETY: by I1 adopted by this thread.
+        unsafe { ThreadSlots.release(number) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_number_goes_to_another_thread_when_its_own_has_ended() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..ThreadSlots.count() * 4 {
+            let number = thread::spawn(|| {
+                assert_eq!(MallocSlots.enter(), 0, "a new thread has none");
+                assert!(MallocSlots.claim() && MallocSlots.claim());
+                MallocSlots.enter()
+            });
+            seen.insert(number.join().unwrap());
+        }
+        assert!(!seen.contains(&0) && seen.iter().all(|&number| number <= MallocSlots.count()), "{seen:?}");
+    }
+
+    #[test]
+    fn threads_that_run_at_once_have_different_numbers() {
+        let (tell, told) = mpsc::channel();
+        let (tell, told_by) = (tell, told);
+        let stops: Vec<_> = (0..MallocSlots.count() / 2)
+            .map(|_| {
+                let (tell, (stop, stopped)) = (tell.clone(), mpsc::channel::<()>());
+                let thread = thread::spawn(move || {
+                    MallocSlots.claim();
+                    tell.send(MallocSlots.enter()).unwrap();
+                    let _ = stopped.recv();
+                });
+                (thread, stop)
+            })
+            .collect();
+        let numbers: std::collections::HashSet<_> =
+            stops.iter().map(|_| told_by.recv().unwrap()).filter(|&number| number != 0).collect();
+        assert!(numbers.len() + 2 >= stops.len(), "the other test's threads may have some: {numbers:?}");
+        for (thread, stop) in stops {
+            drop(stop);
+            thread.join().unwrap();
+        }
+    }
+}
