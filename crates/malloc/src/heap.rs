@@ -108,3 +108,148 @@ impl<A: Allocator> Heap<A> {
 fn at_least_one(len: usize) -> NonZeroUsize {
     NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use terrace_sys::PageAllocator;
+    use terrace_testkit::{Failing, Refusal};
+
+    use super::*;
+
+    impl<A: Allocator> Heap<A> {
+        fn without_decommit(backing: A) -> Self {
+            Self { smp: SmpAllocator::new(backing, MallocSlots) }
+        }
+    }
+
+    /// A live block, the byte that fills it, and how far.
+    struct Filled {
+        block: NonNull<u8>,
+        byte: u8,
+        len: usize,
+    }
+
+    /// Longer ones are filled no further: these tests run unoptimised too.
+    const FILLED: usize = 40_000;
+
+    fn fill(block: NonNull<u8>, byte: u8, len: usize) -> Filled {
+        let len = len.min(FILLED);
+        // SAFETY: the callers' blocks have `len` bytes.
+        unsafe { block.write_bytes(byte, len) };
+        Filled { block, byte, len }
+    }
+
+    impl Filled {
+        fn is_whole(&self, len: usize) -> bool {
+            // SAFETY: live, and written so far.
+            let bytes = unsafe { core::slice::from_raw_parts(self.block.as_ptr(), len.min(self.len)) };
+            bytes.iter().all(|&byte| byte == self.byte)
+        }
+    }
+
+    const LENGTHS: [usize; 12] = [0, 1, 24, 100, 513, 4096, 20_000, 32_768, 32_769, 100_000, 3 << 20, 5 << 20];
+
+    /// Asks for all kinds of blocks, reallocs each, frees all; refusals are taken as they come. Counts them.
+    fn exercise<A: Allocator>(heap: &Heap<A>) -> usize {
+        let (mut blocks, mut refused) = (Vec::new(), 0);
+        for (index, &len) in LENGTHS.iter().cycle().take(36).enumerate() {
+            let alignment = Alignment::from_log2([4, 6, 12, 17][index % 4]).unwrap();
+            let made = match index % 3 {
+                0 => heap.alloc(len),
+                1 => heap.alloc_zeroed(len),
+                _ => heap.alloc_aligned(len, alignment),
+            };
+            let Some(block) = made else {
+                refused += 1;
+                continue;
+            };
+            let wanted = if index % 3 == 2 { alignment } else { MALLOC_ALIGNMENT };
+            assert!(wanted.is_aligned(block.addr().get()), "{len} {wanted:?}");
+            // SAFETY: live.
+            assert!(unsafe { heap.usable(block) }.get() >= len);
+            assert!(index % 3 != 1 || Filled { block, byte: 0, len }.is_whole(FILLED), "calloc's {len} bytes are zero");
+            blocks.push(fill(block, index as u8, len));
+        }
+        for (index, filled) in blocks.iter_mut().enumerate() {
+            let new_len = LENGTHS[(index * 7 + 3) % LENGTHS.len()].max(1);
+            // SAFETY: live; replaced below where it moves.
+            match unsafe { heap.realloc(filled.block, new_len) } {
+                Some(block) => {
+                    filled.block = block;
+                    assert!(filled.is_whole(new_len), "realloc from {} to {new_len} keeps the bytes", filled.len);
+                    *filled = fill(block, filled.byte, new_len);
+                }
+                None => refused += 1,
+            }
+        }
+        assert!(blocks.iter().all(|filled| filled.is_whole(usize::MAX)), "a block lost its contents");
+        for filled in blocks {
+            // SAFETY: live, not used again.
+            unsafe { heap.free(filled.block) };
+        }
+        refused
+    }
+
+    #[test]
+    fn a_refusal_at_any_call_of_the_backing_is_an_error_and_changes_nothing() {
+        let counted = Failing::new(PageAllocator, Refusal::Never);
+        assert_eq!(exercise(&Heap::without_decommit(&counted)), 0);
+        let mut refusals = 0;
+        for nth in 1..=counted.asked() {
+            for refusal in [Refusal::Nth(nth), Refusal::From(nth)] {
+                let backing = Failing::new(PageAllocator, refusal);
+                refusals += exercise(&Heap::without_decommit(&backing));
+            }
+        }
+        assert!(refusals > counted.asked(), "{refusals} refusals were seen");
+    }
+
+    #[test]
+    fn whether_a_block_is_large_shows_in_its_length_whatever_its_alignment() {
+        let heap = Heap::new(PageAllocator);
+        for log2 in 4..=22 {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            for len in [1, 100, 5000, 40_000] {
+                let block = heap.alloc_aligned(len, alignment).unwrap();
+                let filled = fill(block, 0x5A, len);
+                // SAFETY: live; only the moved one is used from here on.
+                let block = unsafe { heap.realloc(block, len + 100) }.unwrap();
+                assert!(Filled { block, ..filled }.is_whole(len), "{len} {alignment:?}");
+                // SAFETY: live.
+                assert!(unsafe { heap.usable(block) }.get() >= len + 100, "{len} {alignment:?}");
+                // SAFETY: live, not used again.
+                unsafe { heap.free(block) };
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_memory_can_hold_is_refused_and_a_realloc_to_it_keeps_the_block() {
+        let heap = Heap::new(PageAllocator);
+        let filled = fill(heap.alloc(50).unwrap(), 7, 50);
+        for len in [usize::MAX, usize::MAX - 15, isize::MAX as usize + 1, isize::MAX as usize] {
+            assert!(heap.alloc(len).is_none() && heap.alloc_zeroed(len).is_none());
+            assert!(heap.alloc_aligned(len, Alignment::from_log2(20).unwrap()).is_none());
+            // SAFETY: live, and still so where it is refused.
+            assert!(unsafe { heap.realloc(filled.block, len) }.is_none());
+        }
+        let widest = Alignment::from_log2(usize::BITS - 1).unwrap();
+        assert!(heap.alloc_aligned(1, widest).is_none());
+        assert!(filled.is_whole(50));
+    }
+
+    #[test]
+    fn a_shrink_to_less_than_half_moves_to_a_smaller_block() {
+        let heap = Heap::new(PageAllocator);
+        let block = heap.alloc(30_000).unwrap();
+        // SAFETY: live; only the one returned is used from here on.
+        let same = unsafe { heap.realloc(block, 20_000) }.unwrap();
+        assert_eq!(same, block);
+        // SAFETY: as above.
+        let small = unsafe { heap.realloc(same, 100) }.unwrap();
+        // SAFETY: live.
+        assert!(unsafe { heap.usable(small) }.get() < 200);
+    }
+}

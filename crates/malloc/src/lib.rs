@@ -29,6 +29,7 @@
 //!
 //! Symbols are exported from the shared library only: there is no rlib, and in the unit tests they have no C name.
 #![no_std]
+#![cfg_attr(test, allow(dead_code, reason = "without a C name the functions have no callers"))]
 
 extern crate std; // For its panic handler; nothing here calls it but arch.rs, where there is no assembly.
 
@@ -70,12 +71,10 @@ extern "C" fn begin() {
 }
 
 /// I4.
-#[cfg_attr(test, expect(dead_code, reason = "no constructor in the unit tests"))]
 extern "C" fn before_fork() {
     HEAP.smp().lock_for_fork();
 }
 
-#[cfg_attr(test, expect(dead_code, reason = "no constructor in the unit tests"))]
 extern "C" fn after_fork() {
     // SAFETY: `before_fork` was called by this thread, or by the one that it is the copy of; between the two the C
     // library calls nobody.

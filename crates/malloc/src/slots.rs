@@ -99,13 +99,13 @@ extern "C" fn thread_ends(_: *mut libc::c_void) {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread};
+    use std::{collections::HashSet, sync::mpsc, thread, vec::Vec};
 
     use super::*;
 
     #[test]
     fn a_number_goes_to_another_thread_when_its_own_has_ended() {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for _ in 0..ThreadSlots.count() * 4 {
             let number = thread::spawn(|| {
                 assert_eq!(MallocSlots.enter(), 0, "a new thread has none");
@@ -120,7 +120,6 @@ mod tests {
     #[test]
     fn threads_that_run_at_once_have_different_numbers() {
         let (tell, told) = mpsc::channel();
-        let (tell, told_by) = (tell, told);
         let stops: Vec<_> = (0..MallocSlots.count() / 2)
             .map(|_| {
                 let (tell, (stop, stopped)) = (tell.clone(), mpsc::channel::<()>());
@@ -132,8 +131,8 @@ mod tests {
                 (thread, stop)
             })
             .collect();
-        let numbers: std::collections::HashSet<_> =
-            stops.iter().map(|_| told_by.recv().unwrap()).filter(|&number| number != 0).collect();
+        let numbers: HashSet<_> =
+            stops.iter().map(|_| told.recv().unwrap()).filter(|&number| number != 0).collect();
         assert!(numbers.len() + 2 >= stops.len(), "the other test's threads may have some: {numbers:?}");
         for (thread, stop) in stops {
             drop(stop);
