@@ -7,8 +7,10 @@
 //! Without the variable each test runs a fraction of a second.
 
 use std::{
+    mem::MaybeUninit,
     num::NonZeroUsize,
     ptr::NonNull,
+    slice,
     sync::{
         Arc, Barrier, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -47,7 +49,7 @@ fn next(state: &mut u64) -> u64 {
 fn request(random: &mut u64) -> (usize, Alignment) {
     let log2 = next(random) % 17;
     let len = 1 + (next(random) as usize & ((1 << log2) - 1));
-    let alignment = if next(random) % 8 == 0 { 1 << (next(random) % 14) } else { 8 };
+    let alignment = if next(random).is_multiple_of(8) { 1 << (next(random) % 14) } else { 8 };
     (len, Alignment::new(alignment).expect("a power of two"))
 }
 
@@ -63,18 +65,17 @@ impl Owned {
 
     fn fill(&mut self) {
         let mut state = self.seed | 1;
-        for at in 0..self.len {
-            // SAFETY: within the block.
-            unsafe { self.start.add(at).write(next(&mut state) as u8) };
-        }
+        // SAFETY: the block is live and this value's alone.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start.cast::<MaybeUninit<u8>>().as_ptr(), self.len) };
+        bytes.iter_mut().for_each(|byte| _ = byte.write(next(&mut state) as u8));
     }
 
     fn check(&self, len: usize) {
         let mut state = self.seed | 1;
-        for at in 0..len {
-            // SAFETY: within the block, and written by `fill`.
-            let found = unsafe { self.start.add(at).read() };
-            assert_eq!(found, next(&mut state) as u8, "byte {at} of {} belongs to somebody else", self.len);
+        // SAFETY: the block is live, this value's alone, and was filled.
+        let bytes = unsafe { slice::from_raw_parts(self.start.as_ptr(), len) };
+        for (at, &byte) in bytes.iter().enumerate() {
+            assert_eq!(byte, next(&mut state) as u8, "byte {at} of {} belongs to somebody else", self.len);
         }
     }
 

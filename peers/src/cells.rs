@@ -10,8 +10,12 @@ pub struct Cells {
     pub rounds: usize,
     /// The group `arena`.
     pub arena: Vec<Cell>,
+    /// The group `fixed`.
+    pub fixed: Vec<Cell>,
     /// The group `page`.
     pub page: Vec<Cell>,
+    /// The group `pool`.
+    pub pool: Vec<Cell>,
 }
 
 /// One row of the table.

@@ -28,7 +28,7 @@ pub struct Row {
     pub ratio: f64,
     /// Lower and upper quartile of each, ours under `terrace`.
     pub quartiles_ns: BTreeMap<&'static str, [f64; 2]>,
-    /// Requests to the backing (arena) or system calls (page) per repetition.
+    /// Requests to the backing (arena, fixed, pool) or system calls (page) per repetition.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<&'static str, f64>,
     /// User instructions per operation, counted by callgrind.

@@ -11,8 +11,10 @@ mod arena;
 mod cells;
 mod child;
 mod counting;
+mod fixed;
 mod harness;
 mod page;
+mod pool;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -48,36 +50,46 @@ struct Arguments {
 enum Group {
     /// The arena beside bumpalo, bump-scope and blink-alloc.
     Arena,
+    /// The fixed buffer beside bump-into, static-alloc and stalloc.
+    Fixed,
     /// The page allocator beside bare system calls.
     Page,
+    /// The pool beside slab, typed-arena and blink-alloc.
+    Pool,
 }
 
 impl Group {
     fn name(self) -> &'static str {
         match self {
             Self::Arena => "arena",
+            Self::Fixed => "fixed",
             Self::Page => "page",
+            Self::Pool => "pool",
         }
     }
 
     fn cells(self, cells: &Cells) -> &[Cell] {
         match self {
             Self::Arena => &cells.arena,
+            Self::Fixed => &cells.fixed,
             Self::Page => &cells.page,
+            Self::Pool => &cells.pool,
         }
     }
 
     fn competitors(self, cell: &Cell) -> Vec<Competitor> {
         match self {
             Self::Arena => arena::competitors(cell),
+            Self::Fixed => fixed::competitors(cell),
             Self::Page => page::competitors(cell),
+            Self::Pool => pool::competitors(cell),
         }
     }
 
     /// Requests to the backing, or system calls, of one repetition.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
         match self {
-            Self::Arena => {
+            Self::Arena | Self::Fixed | Self::Pool => {
                 let before = counting::requests();
                 (competitor.run)(10);
                 Ok((counting::requests() - before) as f64 / 10.0)

@@ -41,7 +41,8 @@ const _: () = assert!(size_of::<Result<NonNull<u8>, AllocError>>() == size_of::<
 /// 3. **Refusal.** After an error, a `false` or a `None` everything is as it was: the block, the
 ///    allocator, the backing.
 /// 4. **Contents.** `resize` and `remap` keep the first `min(old, new)` bytes; `remap` copies none
-///    with the CPU. After `Some(p)` only `p` is valid, even if it is equal.
+///    with the CPU. `resize` touches none of them, so that other threads may use them meanwhile. After
+///    `Some(p)` only `p` is valid, even if it is equal.
 /// 5. **Provenance.** `memory` carries the provenance of the last `alloc` or `remap`, not that of a
 ///    narrower borrow. An allocator reaches headers and neighbours from pointers that it kept,
 ///    never by casting a masked user address.

@@ -118,6 +118,13 @@ impl<A: Allocator> ArenaAllocator<A> {
         }
     }
 
+    /// An empty arena that is [closed](Self::close).
+    pub(crate) const fn new_closed(backing: A) -> Self {
+        let mut arena = Self::new(backing);
+        arena.asking = Cell::new(true);
+        arena
+    }
+
     /// An arena whose first `capacity` bytes need no further request of `backing`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The arithmetic of bump allocation, on plain integers: where a block lands, how large a node is.
 //!
 //! Nothing here touches memory, so every function can be tried on every edge of the address space.
-//! Shared by the arena and the fixed buffer.
+//! Shared by the arena, the fixed buffer, the stack and the pool.
 #![forbid(unsafe_code)]
 
 use core::num::NonZeroUsize;
@@ -17,6 +17,23 @@ pub(crate) const fn fit(from: usize, limit: usize, len: usize, alignment: Alignm
     let Some(start) = alignment.forward(from) else { return None };
     match start.checked_add(len) {
         Some(end) if end <= limit => Some((start, end)),
+        _ => None,
+    }
+}
+
+/// [`fit`] in offsets from `base`, the address of a buffer of `size` bytes of which `end` are taken: start and end of
+/// the block. The buffer ends within the address space, so that a start that wraps has more padding than there is room.
+#[inline(always)]
+pub(crate) const fn fit_offset(
+    base: usize,
+    end: usize,
+    size: usize,
+    len: usize,
+    alignment: Alignment,
+) -> Option<(usize, usize)> {
+    let padding = base.wrapping_add(end).wrapping_neg() & (alignment.bytes() - 1);
+    match padding.checked_add(len) {
+        Some(need) if need <= size - end => Some((end + padding, end + need)),
         _ => None,
     }
 }
@@ -50,6 +67,34 @@ pub(crate) const fn bump_negated(neg_from: usize, len: usize, alignment: Alignme
 pub(crate) fn node_len(header: usize, alignment: Alignment, len: NonZeroUsize) -> Option<usize> {
     let start = alignment.forward(header)?;
     len.get().checked_add(start).filter(|&size| size <= MAX_LEN)
+}
+
+/// Bytes from the start of a block that begins with a header of `header` bytes, a power of two, to what follows it at
+/// `alignment`.
+#[inline]
+pub(crate) const fn prefix(header: usize, alignment: Alignment) -> usize {
+    if alignment.bytes() > header { alignment.bytes() } else { header }
+}
+
+/// [`prefix`], and the length of such a block with `len` bytes behind it.
+#[inline]
+pub(crate) const fn prefixed(header: usize, len: NonZeroUsize, alignment: Alignment) -> Option<(usize, NonZeroUsize)> {
+    let prefix = prefix(header, alignment);
+    match len.checked_add(prefix) {
+        Some(total) if total.get() <= MAX_LEN => Some((prefix, total)),
+        _ => None,
+    }
+}
+
+/// From one item of `len` bytes to the next where each is aligned, and the bytes from the first to the last one's end.
+pub(crate) const fn array(len: usize, alignment: Alignment, n: usize) -> Option<(usize, usize)> {
+    let Some(stride) = alignment.forward(len) else { return None };
+    let Some(last) = n.checked_sub(1) else { return Some((stride, 0)) };
+    let Some(start) = stride.checked_mul(last) else { return None };
+    match start.checked_add(len) {
+        Some(total) if total <= MAX_LEN => Some((stride, total)),
+        _ => None,
+    }
 }
 
 /// What an arena holds of its backing at one moment, in bytes.
@@ -108,6 +153,63 @@ mod tests {
                         if !beyond {
                             assert_eq!(fit(from, limit, len, alignment), plain, "{from} {limit} {len} {log2}");
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefixed_block_has_room_for_both_and_overflows_nowhere() {
+        for log2 in 0..usize::BITS {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let prefix = prefix(8, alignment);
+            assert!(prefix >= 8 && alignment.is_aligned(prefix) && prefix.is_multiple_of(8));
+            for len in [1, 2, 100, MAX_LEN - 8, MAX_LEN - 7, MAX_LEN, usize::MAX] {
+                let wide = prefix as u128 + len as u128;
+                let fits = wide <= MAX_LEN as u128;
+                let got = prefixed(8, NonZeroUsize::new(len).unwrap(), alignment);
+                assert_eq!(got.map(|(prefix, total)| (prefix, total.get() as u128)), fits.then_some((prefix, wide)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_array_of_items_ends_with_its_last_item() {
+        for (len, log2) in [1, 8, 12, 24, 64, 4096, MAX_LEN, usize::MAX]
+            .into_iter()
+            .flat_map(|len| (0..8).map(move |log2| (len, log2)))
+        {
+            let alignment = Alignment::from_log2(log2).unwrap();
+            let stride = (len as u128).next_multiple_of(1 << log2);
+            for n in [0, 1, 2, 3, 1000, usize::MAX] {
+                let total = if n == 0 { 0 } else { stride * (n as u128 - 1) + len as u128 };
+                let fits = total <= MAX_LEN as u128 && stride <= usize::MAX as u128;
+                let got = array(len, alignment, n).map(|(stride, total)| (stride as u128, total as u128));
+                assert_eq!(got, fits.then_some((stride, total)), "{len} {log2} {n}");
+            }
+        }
+    }
+
+    /// Every offset of every small buffer, at both ends of the address space.
+    #[test]
+    fn offsets_decide_as_addresses_do() {
+        for (base, size) in (0..64).flat_map(|at| (0..64 - at).map(move |size| (at, size))) {
+            for (base, end) in
+                [base, usize::MAX - 63 + base].into_iter().flat_map(|b| (0..=size).map(move |end| (b, end)))
+            {
+                for len in [1, 2, 7, 8, 31, 63, usize::MAX - 8, usize::MAX] {
+                    for log2 in [0, 1, 3, 5, usize::BITS - 1] {
+                        let alignment = Alignment::from_log2(log2).unwrap();
+                        // A buffer may end with the address space, where no address is left for its end.
+                        let wide = alignment.forward(base + end).map(|start| (start, start as u128 + len as u128));
+                        let plain = wide.filter(|&(_, block_end)| block_end <= base as u128 + size as u128);
+                        let plain = plain.map(|(start, _)| (start - base, start - base + len));
+                        assert_eq!(
+                            fit_offset(base, end, size, len, alignment),
+                            plain,
+                            "{base} {end} {size} {len} {log2}"
+                        );
                     }
                 }
             }

@@ -18,17 +18,23 @@ use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     num::NonZeroUsize,
+    ptr,
     ptr::NonNull,
 };
 
 use terrace_core::{Alignment, AllocError, Allocator, Owns, Reset, ResetMode, bridge_collections};
 
-use crate::bump::fit;
+use crate::bump::{CEILING, bump_negated, fit_offset};
+
+/// The next free address, negated, while nothing fits.
+const CLOSED: *mut u8 = ptr::without_provenance_mut(CEILING.wrapping_neg());
 
 /// Allocates from a borrowed buffer; needs no operating system, no heap and no std.
 ///
 /// - **I1** `buffer` points to `size` bytes that are borrowed for `'a`, with the provenance of them all.
-/// - **I2** `end <= size`; live blocks are disjoint and lie below `end`.
+/// - **I2** Once opened, by the first request, `buffer <= next <= end`, with `end` the buffer's end or CEILING, and
+///   live blocks are disjoint and lie between `buffer` and `next`. Both are kept negated: then rounding up is one
+///   `and`. `neg_next` has the buffer's provenance. Before, next is CEILING and end 1, so that nothing fits.
 ///
 /// ```
 /// use core::mem::MaybeUninit;
@@ -47,7 +53,8 @@ use crate::bump::fit;
 pub struct FixedBufferAllocator<'a> {
     buffer: NonNull<u8>,
     size: usize,
-    end: Cell<usize>,
+    neg_next: Cell<*mut u8>,
+    neg_end: Cell<usize>,
     borrowed: PhantomData<&'a mut [MaybeUninit<u8>]>,
 }
 
@@ -60,12 +67,16 @@ impl<'a> FixedBufferAllocator<'a> {
         let size = buffer.len();
         // SAFETY: a reference is not null.
         let buffer = unsafe { NonNull::new_unchecked(buffer.as_mut_ptr().cast()) };
-        Self { buffer, size, end: Cell::new(0), borrowed: PhantomData }
+        // No address is known in a `const`: the first request opens the buffer.
+        Self { buffer, size, neg_next: Cell::new(CLOSED), neg_end: Cell::new(usize::MAX), borrowed: PhantomData }
     }
 
     /// Bytes from the buffer's start to the end of the last block, padding included.
-    pub const fn end_index(&self) -> usize {
-        self.end.get()
+    pub fn end_index(&self) -> usize {
+        if self.neg_end.get() == usize::MAX {
+            return 0;
+        }
+        self.neg_next.get().addr().wrapping_neg() - self.buffer.addr().get()
     }
 
     /// The buffer's length in bytes.
@@ -73,45 +84,89 @@ impl<'a> FixedBufferAllocator<'a> {
         self.size
     }
 
-    const fn bytes(&self) -> Bytes<'_> {
-        Bytes { buffer: self.buffer, size: self.size, end: &self.end }
+    #[inline(always)]
+    fn bump(&self, len: NonZeroUsize, alignment: Alignment) -> Option<NonNull<u8>> {
+        let neg_next = self.neg_next.get();
+        let (neg_start, neg_end) = bump_negated(neg_next.addr(), len.get(), alignment)?;
+        if neg_end < self.neg_end.get() {
+            return None;
+        }
+        self.neg_next.set(neg_next.with_addr(neg_end));
+        // SAFETY: `neg_start >= self.neg_end`, which by I2 is not 0, so neither is the address.
+        Some(unsafe { NonNull::new_unchecked(neg_next.with_addr(0).wrapping_byte_sub(neg_start)) })
+    }
+
+    /// The first request opens the buffer; others that did not fit do not fit.
+    #[cold]
+    #[inline(never)]
+    fn open(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        let start = self.buffer.addr().get();
+        if self.neg_end.get() != usize::MAX || start > CEILING {
+            return Err(AllocError);
+        }
+        self.neg_next.set(self.buffer.as_ptr().map_addr(usize::wrapping_neg));
+        // What lies above CEILING, if anything does, stays unused.
+        self.neg_end.set((start + self.size.min(CEILING - start)).wrapping_neg());
+        self.bump(len, alignment).ok_or(AllocError)
+    }
+
+    #[inline]
+    fn is_last(&self, memory: NonNull<[u8]>) -> bool {
+        (memory.addr().get().wrapping_add(memory.len())).wrapping_neg() == self.neg_next.get().addr()
     }
 }
 
-// SAFETY: by I1 and I2 as `Bytes` keeps them.
+// SAFETY: by I1 and I2 blocks are disjoint parts of the borrowed buffer; `bump` aligns them; what is refused changes
+// nothing that a caller can see.
 unsafe impl Allocator for FixedBufferAllocator<'_> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        self.bytes().alloc(len, alignment)
+        match self.bump(len, alignment) {
+            Some(block) => Ok(block),
+            None => self.open(len, alignment),
+        }
     }
 
     #[inline]
     unsafe fn resize(&self, memory: NonNull<[u8]>, _alignment: Alignment, new_len: NonZeroUsize) -> bool {
-        self.bytes().resize(memory, new_len)
+        if !self.is_last(memory) {
+            return new_len.get() <= memory.len();
+        }
+        match memory.addr().get().wrapping_neg().checked_sub(new_len.get()) {
+            Some(neg_end) if neg_end >= self.neg_end.get() => {
+                self.neg_next.set(self.neg_next.get().with_addr(neg_end));
+                true
+            }
+            _ => false,
+        }
     }
 
     #[inline]
-    unsafe fn remap(&self, memory: NonNull<[u8]>, _alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
-        self.bytes().resize(memory, new_len).then_some(memory.cast())
+    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promises, passed on unchanged.
+        unsafe { self.resize(memory, alignment, new_len) }.then_some(memory.cast())
     }
 
     #[inline]
     unsafe fn free(&self, memory: NonNull<[u8]>, _alignment: Alignment) {
-        self.bytes().free(memory);
+        if self.is_last(memory) {
+            self.neg_next.set(self.neg_next.get().with_addr(memory.addr().get().wrapping_neg()));
+        }
     }
 }
 
 // SAFETY: by I1 exactly the bytes of the buffer are this allocator's.
 unsafe impl Owns for FixedBufferAllocator<'_> {
     fn owns(&self, address: NonNull<u8>) -> bool {
-        self.bytes().owns(address)
+        address.addr().get().wrapping_sub(self.buffer.addr().get()) < self.size
     }
 }
 
 impl Reset for FixedBufferAllocator<'_> {
     /// The end index goes back to 0. There is nothing to give back or to retain: always `true`.
     fn reset(&mut self, _mode: ResetMode) -> bool {
-        self.end.set(0);
+        self.neg_next.set(CLOSED);
+        self.neg_end.set(usize::MAX);
         true
     }
 }
@@ -120,7 +175,7 @@ bridge_collections!(impl['a, 'b] for &'b FixedBufferAllocator<'a>);
 
 impl fmt::Debug for FixedBufferAllocator<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FixedBufferAllocator").field("end", &self.end.get()).field("size", &self.size).finish()
+        f.debug_struct("FixedBufferAllocator").field("end", &self.end_index()).field("size", &self.size).finish()
     }
 }
 
@@ -228,7 +283,8 @@ impl<const N: usize> fmt::Debug for InlineBuffer<N> {
     }
 }
 
-/// What both forms share: `size` bytes at `buffer`, blocks below `end`.
+/// An [`InlineBuffer`] seen from where it lies now: `size` bytes at `buffer`, blocks below `end`. It may lie elsewhere when
+/// its blocks have ended, so its end is kept as an offset.
 struct Bytes<'e> {
     buffer: NonNull<u8>,
     size: usize,
@@ -239,10 +295,10 @@ impl Bytes<'_> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let base = self.buffer.addr().get();
-        let (start, end) = fit(base + self.end.get(), base + self.size, len.get(), alignment).ok_or(AllocError)?;
-        self.end.set(end - base);
-        // SAFETY: `fit` places the block inside the buffer, so by I1 and I3 inside one allocation.
-        Ok(unsafe { self.buffer.add(start - base) })
+        let (start, end) = fit_offset(base, self.end.get(), self.size, len.get(), alignment).ok_or(AllocError)?;
+        self.end.set(end);
+        // SAFETY: `fit_offset` places the block inside the buffer, so by I3 inside one allocation.
+        Ok(unsafe { self.buffer.add(start) })
     }
 
     #[inline]
@@ -273,7 +329,7 @@ impl Bytes<'_> {
 
     #[inline]
     fn is_last(&self, memory: NonNull<[u8]>) -> bool {
-        // Neither sum leaves the buffer (I1, I2, I3).
+        // Neither sum leaves the buffer (I3).
         memory.addr().get() + memory.len() == self.buffer.addr().get() + self.end.get()
     }
 }

@@ -1,8 +1,13 @@
 //! Allocators of bytes over any backing.
 //!
 //! - [`ArenaAllocator`]: many blocks, one end;
+//! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
+//! - [`FailingAllocator`]: refuses the calls that it is told to refuse;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
+//! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
 //! - [`LogAllocator`]: tells a sink of every call;
+//! - [`PoolAllocator`], [`Pool`]: items of one size;
+//! - [`StackAllocator`]: last in, first out;
 //! - [`StatsAllocator`]: counts what goes through it, on machines with 64-bit atomics.
 //!
 //! None of them needs an operating system or a global allocator; each takes its memory from the backing
@@ -30,19 +35,35 @@ extern crate alloc;
 extern crate std;
 
 pub mod arena;
+mod buffer_first;
 mod bump;
+mod failing;
 mod fixed;
 mod log;
 #[cfg(doctest)]
 mod misuse;
+pub mod pool;
 pub mod smp;
+pub mod stack;
 #[cfg(target_has_atomic = "64")]
 mod stats;
+mod sync_arena;
+mod sync_fixed;
 mod transparent;
 
+// What threads share comes from here: the models in `tests/loom_*.rs` put a name of their own in its place, so as
+// to weaken one ordering at a time and see the model fail.
+use terrace_sync::{atomic, cell};
+
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
+pub use buffer_first::BufferFirstAllocator;
+pub use failing::FailingAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};
+pub use pool::{Pool, PoolAllocator, Pooled};
 pub use smp::SmpAllocator;
+pub use stack::{Marker, StackAllocator};
 #[cfg(target_has_atomic = "64")]
 pub use stats::StatsAllocator;
+pub use sync_arena::SyncArena;
+pub use sync_fixed::SyncFixedBuffer;

@@ -5,6 +5,7 @@
 //! atomic       core::sync::atomic       loom::sync::atomic
 //! cell         a wrapper of core's      loom::cell          finds data races in plain memory
 //! statics!     static                   loom::lazy_static!  fresh for every execution of a model
+//! const_fn!    const fn                 fn                  loom's atomics are made at run time
 //! Lock         a spin lock on those, whose caller says how to wait
 //! Slots        numbered places that a thread, or a CPU, has to itself
 //! ```
@@ -70,5 +71,45 @@ macro_rules! statics {
 macro_rules! statics {
     ($($(#[$attr:meta])* static $name:ident: $type:ty = $init:expr;)+) => {
         $($crate::loom::lazy_static! { $(#[$attr])* static ref $name: $type = $init; })+
+    };
+}
+
+/// Declares a function that makes atomics: `const`, so that what it makes can be a `static`.
+///
+/// It needs the macro because loom's atomics are made at run time: in a model the function is not `const`.
+///
+/// ```
+/// use terrace_sync::atomic::{AtomicUsize, Ordering};
+///
+/// struct Counter(AtomicUsize);
+///
+/// impl Counter {
+///     terrace_sync::const_fn! {
+///         /// Counts from zero.
+///         pub const fn new() -> Self {
+///             Self(AtomicUsize::new(0))
+///         }
+///     }
+/// }
+///
+/// # #[cfg(not(loom))]
+/// static COUNTER: Counter = Counter::new();
+/// # #[cfg(not(loom))]
+/// assert_eq!(COUNTER.0.fetch_add(1, Ordering::Relaxed), 0);
+/// ```
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! const_fn {
+    ($(#[$attr:meta])* $vis:vis const fn $($rest:tt)+) => {
+        $(#[$attr])* $vis const fn $($rest)+
+    };
+}
+
+/// Declares a function that makes loom's atomics.
+#[cfg(loom)]
+#[macro_export]
+macro_rules! const_fn {
+    ($(#[$attr:meta])* $vis:vis const fn $($rest:tt)+) => {
+        $(#[$attr])* $vis fn $($rest)+
     };
 }

@@ -78,6 +78,22 @@ impl Drop for Guard {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadSlots;
 
+impl ThreadSlots {
+    /// Gives back the numbers of all other threads, in the child of a fork, where they do not exist.
+    ///
+    /// Whatever such a thread was doing to its slot at that moment stays half done: who adopts the slot has to be
+    /// able to live with that.
+    ///
+    /// # Safety
+    /// The calling thread is the only one of the process.
+    pub unsafe fn forget_other_threads(&self) {
+        let own = NUMBER.get();
+        for number in (1..=WORDS * 64).filter(|&number| number != own) {
+            clear(number);
+        }
+    }
+}
+
 // SAFETY: by I1 a number is one thread's or one adopter's at a time, with the order of I2; a thread does one thing at
 // a time, so `leave` has nothing to do. `count` is settled by the first call.
 unsafe impl Slots for ThreadSlots {

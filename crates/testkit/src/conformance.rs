@@ -176,7 +176,7 @@ pub fn clause_4_zeroed_is_zero(make: impl Fn(&Start, &mut Check<'_>)) {
 pub fn clause_6_threads(make: impl Fn(&Start, &mut (dyn FnMut(&(dyn Allocator + Sync)) + '_))) {
     const THREADS: usize = 4;
     for setup in sweep() {
-        let start = Start::new(setup, crate::Refusal::Never);
+        let start = Start::of_threads(setup);
         let reports = judged(&start, || {
             make(&start, &mut |allocator| {
                 let monitor = crate::Monitor::with_handler(allocator, crate::Role::Top, start.reports());

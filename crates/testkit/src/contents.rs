@@ -25,7 +25,8 @@ fn windows(len: usize, kept: usize) -> [Range<usize>; 2] {
     [0..half, kept.saturating_sub(half).max(half)..kept.max(half)]
 }
 
-/// The bytes of a block as they were.
+/// The bytes of a block as they were; by default none.
+#[derive(Default)]
 pub(crate) struct Snapshot {
     windows: [(usize, Vec<u8>); 2],
 }
@@ -43,8 +44,11 @@ impl Snapshot {
     /// The first byte below `kept` that is another at `block` now.
     ///
     /// # Safety
-    /// `block` is live with at least `kept` bytes, and nobody writes to it meanwhile.
+    /// `block` is live with at least `kept` bytes, and nobody writes to it meanwhile, unless the snapshot is empty.
     pub(crate) unsafe fn first_change(&self, block: NonNull<u8>, kept: usize) -> Option<usize> {
+        if self.windows.iter().all(|(_, was)| was.is_empty()) {
+            return None;
+        }
         // SAFETY: the caller's promise.
         let bytes = unsafe { NonNull::slice_from_raw_parts(block, kept).as_ref() };
         self.windows.iter().find_map(|(start, was)| {

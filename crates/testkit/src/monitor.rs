@@ -66,6 +66,7 @@ pub struct Monitor<A, H: Handler = Reports> {
     /// A sum over what all backings of one program hold, changed by each block that comes and goes. A monitor on
     /// top only reads it.
     holdings: Arc<AtomicU64>,
+    in_use: bool,
     backing: A,
 }
 
@@ -112,7 +113,14 @@ impl<A, H: Handler> Monitor<A, H> {
 
     #[track_caller]
     pub(crate) fn counted_in(holdings: Arc<AtomicU64>, backing: A, role: Role, handler: H) -> Self {
-        Self { shadow: Mutex::default(), handler, role, made_at: Location::caller(), holdings, backing }
+        Self { shadow: Mutex::default(), handler, role, made_at: Location::caller(), holdings, in_use: false, backing }
+    }
+
+    /// For a layer whose other threads use a block while it is resized, as clause 4 lets them: the bytes are not
+    /// looked at around the call.
+    pub fn bytes_in_use(mut self, in_use: bool) -> Self {
+        self.in_use = in_use;
+        self
     }
 
     /// The blocks that are live now: at the end of a program, its leaks.
@@ -164,10 +172,13 @@ impl<A, H: Handler> Monitor<A, H> {
     }
 
     /// # Safety
-    /// `memory` is live, and nobody writes to it meanwhile.
+    /// `memory` is live, and nobody writes to it meanwhile, but where that was [said](Self::bytes_in_use).
     unsafe fn before(&self, memory: NonNull<[u8]>, new_len: usize) -> Before {
-        // SAFETY: the caller's promise, passed on unchanged.
-        let bytes = unsafe { Snapshot::take(memory, new_len) };
+        let bytes = match self.in_use {
+            true => Snapshot::default(),
+            // SAFETY: the caller's promise, passed on unchanged.
+            false => unsafe { Snapshot::take(memory, new_len) },
+        };
         let held = (self.role == Role::Top).then(|| self.holdings.load(SeqCst));
         Before { start: memory.cast(), bytes, held }
     }

@@ -29,12 +29,18 @@ pub struct Start {
     calls: Arc<Calls>,
     holdings: Arc<AtomicU64>,
     reports: Reports,
+    threads: bool,
 }
 
 impl Start {
     pub(crate) fn new(setup: Setup, refusal: Refusal) -> Self {
         let calls = Arc::new(Calls::new(refusal));
-        Self { setup, calls, holdings: Arc::default(), reports: Reports::default() }
+        Self { setup, calls, holdings: Arc::default(), reports: Reports::default(), threads: false }
+    }
+
+    /// For a program of several threads.
+    pub(crate) fn of_threads(setup: Setup) -> Self {
+        Self { threads: true, ..Self::new(setup, Refusal::Never) }
     }
 
     /// A fresh ground to build on: poisoned memory, checked for clause 11.
@@ -48,6 +54,7 @@ impl Start {
     pub fn over<A>(&self, backing: A) -> Backing<A> {
         let failing = Failing::counted_in(Arc::clone(&self.calls), backing);
         Monitor::counted_in(Arc::clone(&self.holdings), failing, Role::Backing, self.reports())
+            .bytes_in_use(self.threads)
     }
 
     /// A buffer of [`chunk`](Self::chunk) bytes, off a round address by the swept offset.

@@ -1,8 +1,11 @@
 //! The suite over allocators that keep the contract, as their own authors would write it.
 
-use terrace_core::SystemAllocator;
+use std::num::NonZeroUsize;
+
+use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, SmpAllocator, StatsAllocator,
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
+    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{PageAllocator, ThreadSlots};
@@ -35,6 +38,79 @@ fn fixed_buffer_keeps_the_contract() {
 #[test]
 fn inline_buffer_keeps_the_contract() {
     conformance::all(|_, check| check(&&InlineBuffer::<{ 128 << 10 }>::new()));
+}
+
+#[test]
+fn shared_arena_keeps_the_contract() {
+    conformance::all(|start, check| check(&SyncArena::new(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&SyncArena::new(start.over(SystemAllocator))));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(SyncArena::new(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(SyncArena::new(start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| check(&mut SyncArena::new(start.backing())));
+}
+
+#[test]
+fn shared_fixed_buffer_keeps_the_contract() {
+    conformance::all(|start, check| check(&SyncFixedBuffer::new(start.buffer().bytes())));
+    conformance::clause_6_threads(|start, check| check(&SyncFixedBuffer::new(start.buffer().bytes())));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(SyncFixedBuffer::new(start.buffer().bytes())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut SyncFixedBuffer::new(start.buffer().bytes()));
+    });
+}
+
+#[test]
+fn stack_keeps_the_contract() {
+    conformance::all(|start, check| check(&StackAllocator::new(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(StackAllocator::new(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(StackAllocator::new(start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| check(&mut StackAllocator::new(start.backing())));
+}
+
+#[test]
+fn buffer_first_keeps_the_contract() {
+    conformance::all(|start, check| {
+        check(&BufferFirstAllocator::new(start.buffer().bytes(), start.backing()));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(BufferFirstAllocator::new(start.buffer().bytes(), start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        let arena = ArenaAllocator::new(start.backing());
+        check(&mut BufferFirstAllocator::new(start.buffer().bytes(), arena));
+    });
+}
+
+/// As large as the suite's largest block, so that the suite can ask for anything.
+#[test]
+fn pool_keeps_the_contract() {
+    let item = NonZeroUsize::new(64 << 10).expect("not 0");
+    let alignment = Alignment::from_log2(14).expect("a power of two");
+    conformance::all(|start, check| check(&PoolAllocator::new(start.backing(), item, alignment)));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(PoolAllocator::new(start.backing(), item, alignment)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(PoolAllocator::new(start.backing(), item, alignment)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut PoolAllocator::new(start.backing(), item, alignment));
+    });
+}
+
+#[test]
+fn failing_keeps_the_contract() {
+    conformance::all(|start, check| check(&FailingAllocator::new(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&FailingAllocator::new(start.over(SystemAllocator))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(FailingAllocator::new(start.backing())));
+    });
 }
 
 #[test]

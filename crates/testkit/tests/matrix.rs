@@ -15,15 +15,18 @@ use std::{
     thread,
 };
 
-use terrace_core::{Allocator, SystemAllocator};
+use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, Call, FixedBufferAllocator, InlineBuffer, LogAllocator, SmpAllocator, StatsAllocator,
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
+    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{PageAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
 
 const INLINE: usize = 4096;
+/// Of the pools.
+const ITEM: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// Makes an allocator over a backing, and hands it on.
 type Layer = (&'static str, fn(&Start, &dyn Allocator, &mut Check<'_>));
@@ -33,7 +36,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 15] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -47,6 +50,27 @@ const LAYERS: [Layer; 8] = [
         if let Ok(arena) = ArenaAllocator::with_capacity(backing, chunk) {
             check(&arena);
         }
+    }),
+    ("sync_arena", |_, backing, check| check(&SyncArena::new(backing))),
+    ("stack", |_, backing, check| check(&StackAllocator::new(backing))),
+    ("buffer_first", |start, backing, check| {
+        check(&BufferFirstAllocator::new(start.buffer().bytes(), backing));
+    }),
+    ("pool", |_, backing, check| check(&PoolAllocator::new(backing, ITEM, Alignment::of::<u64>()))),
+    ("pool, full", |_, backing, check| {
+        let pool = PoolAllocator::fixed(backing, ITEM, Alignment::of::<u128>());
+        // Where it is refused, the items made so far stay.
+        let _ = pool.add_capacity(8);
+        check(&pool);
+    }),
+    ("failing", |start, backing, check| {
+        let failing = FailingAllocator::new(backing);
+        // Not its resizes: a remap refused where a resize is granted breaks clause 4, which it does on command.
+        failing.refuse_allocs(start.chunk() as u64 % 8..16);
+        check(&failing);
+    }),
+    ("stack of a pool", |_, backing, check| {
+        check(&StackAllocator::new(PoolAllocator::new(backing, ITEM, Alignment::of::<u64>())));
     }),
     ("log", |_, backing, check| {
         let calls = Cell::new(0usize);
@@ -62,7 +86,7 @@ const LAYERS: [Layer; 8] = [
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
-const BASES: [Base; 8] = [
+const BASES: [Base; 10] = [
     ("ground", |start, use_it| use_it(&start.backing())),
     ("system", |start, use_it| use_it(&start.over(SystemAllocator))),
     ("page", |start, use_it| use_it(&start.over(PageAllocator))),
@@ -74,6 +98,14 @@ const BASES: [Base; 8] = [
         let buffer = InlineBuffer::<INLINE>::new();
         use_it(&start.over(&buffer));
     }),
+    ("sync_fixed", |start, use_it| {
+        let mut buffer = start.buffer();
+        use_it(&start.over(SyncFixedBuffer::new(buffer.bytes())));
+    }),
+    ("pool(page)", |start, use_it| {
+        let items = NonZeroUsize::new(start.chunk()).expect("a chunk has a byte");
+        use_it(&start.over(PoolAllocator::new(start.over(PageAllocator), items, Alignment::of::<u128>())));
+    }),
     ("arena(page)", |start, use_it| use_it(&start.over(ArenaAllocator::new(start.over(PageAllocator))))),
     ("log(ground)", |start, use_it| {
         use_it(&start.over(LogAllocator::new(start.backing(), |_: &Call| ())));
@@ -84,8 +116,9 @@ const BASES: [Base; 8] = [
 ];
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 5] = [
+const ALONE: [Base; 6] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
+    ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
     ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),

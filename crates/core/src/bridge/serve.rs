@@ -71,10 +71,39 @@ pub unsafe fn grow<A: Allocator + ?Sized>(
     old: Layout,
     new: Layout,
 ) -> Result<NonNull<[u8]>, AllocError> {
+    if old.align() != new.align() {
+        let target = allocate(allocator, new)?;
+        // SAFETY: `block` is live with `old` by the caller's promise, `target` is a new block.
+        unsafe { move_contents(allocator, block, old, target) };
+        return Ok(target);
+    }
     // SAFETY: the caller's promise, passed on unchanged.
     if let Some(grown) = unsafe { change_length(allocator, block, old, new) } {
         return Ok(grown);
     }
+    // SAFETY: the caller's promise, passed on; a layout of `new.size()` and `old.align()` there is: `new`.
+    unsafe { grow_elsewhere(allocator, block, old, new.size()) }
+}
+
+/// The part of [`grow`] that copies, for a collection whose alignment stays. A call of its own, its arguments all in
+/// registers: inlined, it would have each push of a collection save the registers that only it needs.
+///
+/// # Errors
+/// As [`grow`].
+///
+/// # Safety
+/// As [`grow`], with a new layout of `new_size` and `old.align()`, which is valid.
+#[cold]
+#[inline(never)]
+#[track_caller]
+unsafe fn grow_elsewhere<A: Allocator + ?Sized>(
+    allocator: &A,
+    block: NonNull<u8>,
+    old: Layout,
+    new_size: usize,
+) -> Result<NonNull<[u8]>, AllocError> {
+    // SAFETY: valid by the caller's promise.
+    let new = unsafe { Layout::from_size_align_unchecked(new_size, old.align()) };
     let target = allocate(allocator, new)?;
     // SAFETY: `block` is live with `old` by the caller's promise, `target` is a new block.
     unsafe { move_contents(allocator, block, old, target) };

@@ -29,10 +29,6 @@ impl Fixed {
         Self { base, layout, mis, end: Cell::new(0), requests: RefCell::default() }
     }
 
-    pub fn end(&self) -> usize {
-        self.end.get()
-    }
-
     /// The requests since the last call.
     pub fn requests(&self) -> Vec<String> {
         self.requests.take()

@@ -13,5 +13,4 @@ mod collections;
 mod global;
 mod location;
 mod typed;
-mod typed_golden;
 mod types;

@@ -11,7 +11,7 @@
 //! makes the one further node large enough. (But where older nodes have lost more than half of what is
 //! in use, see the [arena's law](crate::arena).)
 
-use core::{fmt, ops::Deref, ptr::NonNull};
+use core::{fmt, num::NonZeroUsize, ops::Deref, ptr::NonNull};
 
 use terrace_core::Allocator;
 
@@ -131,6 +131,69 @@ impl<A: Allocator> ArenaAllocator<A> {
             self.spare.set(Some(newest));
         }
         true
+    }
+
+    /// Ends `block` and every block made after it, as [`rewind`](Self::rewind) does; where it was the first of all,
+    /// the padding before it too.
+    ///
+    /// # Safety
+    /// `block` is the start of a block of this arena that was neither freed nor ended; nobody uses it or a later one.
+    #[inline]
+    #[track_caller]
+    pub(crate) unsafe fn rewind_to(&self, block: NonNull<u8>, was_first: bool) {
+        let Some(newest) = self.newest.get() else { return };
+        let offset = block.addr().get().wrapping_sub(newest.addr().get());
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        if offset < unsafe { newest.as_ref() }.size {
+            let end = if was_first { HEADER } else { offset };
+            self.lower_next((newest.addr().get() + end).wrapping_neg());
+            return;
+        }
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.rewind_below_newest(block, was_first) };
+    }
+
+    /// As `resize`, for the block above which nothing lives: what lay between its end and the next free byte is its own to
+    /// grow into, or free again.
+    ///
+    /// # Safety
+    /// `memory` is a live block of this arena, and no later one is.
+    #[inline]
+    pub(crate) unsafe fn resize_topmost(&self, memory: NonNull<[u8]>, new_len: NonZeroUsize) -> bool {
+        let Some(newest) = self.newest.get() else { return false };
+        let offset = memory.addr().get().wrapping_sub(newest.addr().get());
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        let size = unsafe { newest.as_ref() }.size;
+        if offset >= size {
+            return new_len.get() <= memory.len();
+        }
+        let fits = new_len.get() <= size - offset;
+        if fits {
+            self.lower_next((memory.addr().get() + new_len.get()).wrapping_neg());
+        }
+        fits
+    }
+
+    /// # Safety
+    /// As [`rewind_to`](Self::rewind_to).
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    unsafe fn rewind_below_newest(&self, block: NonNull<u8>, was_first: bool) {
+        let mut checkpoint = Checkpoint { node: 0, offset: 0 };
+        let mut node = self.newest.get().filter(|_| !was_first);
+        while let Some(this) = node {
+            let offset = block.addr().get().wrapping_sub(this.addr().get());
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            let header = unsafe { this.as_ref() };
+            if offset < header.size {
+                checkpoint = Checkpoint { node: this.addr().get(), offset };
+                break;
+            }
+            node = header.previous;
+        }
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.rewind_shared(checkpoint) };
     }
 
     /// The node at `address` among `node` and those below it; `Some(None)` for address 0, below all.

@@ -290,6 +290,23 @@ impl<A: Allocator> ArenaAllocator<A> {
         self.neg_next.set(next.as_ptr().map_addr(usize::wrapping_neg));
     }
 
+    /// From now on every request is refused, until [`reopen`](Self::reopen) or a reset: as if the backing were being
+    /// asked, and with an end that nothing fits below. So a closed arena costs an open one nothing.
+    pub(crate) fn close(&self) {
+        self.asking.set(true);
+        self.neg_end.set(usize::MAX);
+    }
+
+    /// Undoes [`close`](Self::close).
+    pub(crate) fn reopen(&self) {
+        self.asking.set(false);
+        if let Some(newest) = self.newest.get() {
+            // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+            let (size, _) = unsafe { newest.as_ref() }.request();
+            self.neg_end.set((newest.addr().get() + size).wrapping_neg());
+        }
+    }
+
     /// No node is the newest.
     pub(super) fn open_none(&self) {
         self.newest.set(None);

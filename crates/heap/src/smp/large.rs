@@ -90,16 +90,18 @@ impl Book {
         // SAFETY: the table has so many places.
         unsafe { new.write_bytes(0, places) };
         let (former, former_places) = (self.table, self.places);
-        for place in 0..former_places {
-            let entry = self.at(place);
-            if entry.tagged != 0 {
-                let mut to = place_of(entry.tagged, places);
+        for entry in (0..former_places).map(|place| self.at(place)).filter(|entry| entry.tagged != 0) {
+            let mut place = place_of(entry.tagged, places);
+            loop {
                 // SAFETY: within the new table.
-                while unsafe { new.add(to).read() }.tagged != 0 {
-                    to = (to + 1) & (places - 1);
+                let to = unsafe { new.add(place) };
+                // SAFETY: within the new table, which is initialised.
+                if unsafe { *to }.tagged == 0 {
+                    // SAFETY: within the new table.
+                    unsafe { *to = entry };
+                    break;
                 }
-                // SAFETY: within the new table.
-                unsafe { new.add(to).write(entry) };
+                place = (place + 1) & (places - 1);
             }
         }
         (self.table, self.places) = (new, places);
@@ -109,7 +111,7 @@ impl Book {
 
     /// Enters a block for which room was [reserved](Self::reserve).
     pub(crate) fn enter(&mut self, address: NonNull<u8>, large: Large) {
-        debug_assert!(self.reserved > 0 && address.addr().get() % PAGE == 0);
+        debug_assert!(self.reserved > 0 && address.addr().get().is_multiple_of(PAGE));
         self.reserved -= 1;
         self.bytes += large.len.get();
         address.expose_provenance(); // For `pop`, when the allocator ends.
@@ -182,7 +184,7 @@ impl Book {
 
     fn find(&self, address: NonNull<u8>) -> Option<usize> {
         let address = address.addr().get();
-        if address % PAGE != 0 {
+        if !address.is_multiple_of(PAGE) {
             return None;
         }
         let mut place = place_of(address, self.places);

@@ -136,13 +136,19 @@ impl<const BYTES: usize> State<BYTES> {
         header.listed = false;
         let (next, previous) = (header.next, header.previous);
         match NonNull::new(previous) {
-            // SAFETY: by I2 a region, not this one; `self` is behind the lock.
-            Some(previous) => unsafe { Region::<BYTES>::from_start(previous).header() }.next = next,
+            Some(neighbour) => {
+                // SAFETY: by I2 a region.
+                let neighbour = unsafe { Region::<BYTES>::from_start(neighbour) };
+                // SAFETY: `self` is behind the lock; another region than this.
+                unsafe { neighbour.header() }.next = next;
+            }
             None => self.open = next,
         }
-        if let Some(next) = NonNull::new(next) {
-            // SAFETY: by I2 a region, not this one; `self` is behind the lock.
-            unsafe { Region::<BYTES>::from_start(next).header() }.previous = previous;
+        if let Some(neighbour) = NonNull::new(next) {
+            // SAFETY: by I2 a region.
+            let neighbour = unsafe { Region::<BYTES>::from_start(neighbour) };
+            // SAFETY: `self` is behind the lock; another region than this.
+            unsafe { neighbour.header() }.previous = previous;
         }
     }
 

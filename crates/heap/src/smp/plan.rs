@@ -116,7 +116,12 @@ mod tests {
         while bytes <= LARGEST {
             let plan = Plan::of(bytes);
             let ends = [plan.free, plan.dirty, plan.classes, plan.firsts, plan.slabs, plan.first_page * PAGE];
-            assert!(ends.is_sorted() && plan.free == HEADER && plan.slabs % SLAB == 0 && plan.free % 8 == 0);
+            assert!(
+                ends.is_sorted()
+                    && plan.free == HEADER
+                    && plan.slabs.is_multiple_of(SLAB)
+                    && plan.free.is_multiple_of(8)
+            );
             assert!(plan.words * 64 >= plan.pages && plan.pages <= 1 << 16);
             assert!(plan.first_page * 100 <= plan.pages * 7, "the books take 7 in 100 at most: {bytes}");
             bytes *= 2;

@@ -66,8 +66,10 @@ impl<const BYTES: usize> Region<BYTES> {
         };
         // SAFETY: the region begins with its header, aligned with the region.
         unsafe { start.cast::<Header>().write(header) };
-        // SAFETY: the two maps, inside the region by `plan.rs`, are words.
-        unsafe { this.at::<u64>(Self::PLAN.free).write_bytes(0, Self::PLAN.words * 2) };
+        // SAFETY: inside the region by `plan.rs`.
+        let maps = unsafe { this.at::<u64>(Self::PLAN.free) };
+        // SAFETY: the two maps lie behind one another, and are words.
+        unsafe { maps.write_bytes(0, Self::PLAN.words * 2) };
         // SAFETY: written just now, and the caller's alone.
         plan::set(unsafe { this.free_map() }, Self::PLAN.first_page, Self::PLAN.usable(), true);
         this
@@ -118,7 +120,6 @@ impl<const BYTES: usize> Region<BYTES> {
 
     /// # Safety
     /// The caller has the lock of `pages.rs` (I2), and keeps no other reference to the header.
-    #[expect(clippy::mut_from_ref, reason = "`Region` is an address; the lock makes the reference unique")]
     pub(crate) unsafe fn header<'a>(self) -> &'a mut Header {
         // SAFETY: by I1 it begins with one; the caller's promise.
         unsafe { self.0.cast().as_mut() }

@@ -59,8 +59,10 @@ impl Slab {
             let mut last = head;
             let count = most.min(u32::from(self.free_len));
             for _ in 1..count {
-                // SAFETY: by I2 linked, and followed by another.
-                last = unsafe { NonNull::new_unchecked(Block::next(last)) };
+                // SAFETY: by I2 linked.
+                let next = unsafe { Block::next(last) };
+                // SAFETY: by I2 followed by another.
+                last = unsafe { NonNull::new_unchecked(next) };
             }
             // SAFETY: by I2 linked.
             self.free = unsafe { Block::next(last) };

@@ -1,23 +1,28 @@
-//! The typed layer against Zig's: every script of `../shared/golden/zig/typed-fba-*.txt`, line by line, with
-//! results, fills and the requests that reached the allocator. Without those files the test says so and passes.
+//! Stack `typed-fba`: the typed layer over the fixed buffer, with results, fills and the requests that reach it.
 
-use std::{collections::HashMap, fs, mem::MaybeUninit, path::Path, ptr::NonNull};
+use std::{collections::HashMap, mem::MaybeUninit, ptr::NonNull};
 
-use terrace_core::{Alignment, AllocError, Allocator, AllocatorExt};
+use terrace_core::{Alignment, AllocError, AllocatorExt, Owns};
+use terrace_heap::FixedBufferAllocator;
 
-use crate::fixed::Fixed;
+use crate::{
+    ground::Ground,
+    record::{Names, Recorder},
+    script::{Line, Outcome, Script},
+};
 
+type Fixed<'a> = Recorder<FixedBufferAllocator<'a>>;
 type Slice = (NonNull<u8>, usize);
 
 /// The typed layer for one of the scripts' types.
 struct Kind {
     size: usize,
-    alloc: fn(&Fixed, usize) -> Result<Slice, AllocError>,
-    alloc_sentinel: fn(&Fixed, usize) -> Result<Slice, AllocError>,
-    resize: unsafe fn(&Fixed, Slice, usize) -> bool,
-    remap: unsafe fn(&Fixed, Slice, usize) -> Option<Slice>,
-    realloc: unsafe fn(&Fixed, Slice, usize) -> Result<Slice, AllocError>,
-    free: unsafe fn(&Fixed, Slice, MadeBy),
+    alloc: fn(&Fixed<'_>, usize) -> Result<Slice, AllocError>,
+    alloc_sentinel: fn(&Fixed<'_>, usize) -> Result<Slice, AllocError>,
+    resize: unsafe fn(&Fixed<'_>, Slice, usize) -> bool,
+    remap: unsafe fn(&Fixed<'_>, Slice, usize) -> Option<Slice>,
+    realloc: unsafe fn(&Fixed<'_>, Slice, usize) -> Result<Slice, AllocError>,
+    free: unsafe fn(&Fixed<'_>, Slice, MadeBy),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -127,33 +132,31 @@ impl Live {
     }
 }
 
-/// `op -> decision | requests` of one script, as this crate decides.
-struct Replay {
-    fixed: Fixed,
-    live: HashMap<usize, Live>,
+/// A script under way, as this crate decides.
+struct Replay<'a> {
+    fixed: Fixed<'a>,
+    live: HashMap<u32, Live>,
 }
 
-impl Replay {
-    fn line(&mut self, op: &str) -> String {
-        let words: Vec<&str> = op.split(' ').collect();
-        let number = |at: usize| words[at].parse::<usize>().expect("a number in the script");
-        let decision = match words[0] {
-            "q" => self.fixed.end().to_string(),
-            "A" => self.make(number(1), kind_of(words[2]), number(3), MadeBy::Alloc),
-            "C" => self.make(number(1), kind_of(words[2]), 1, MadeBy::Create),
-            "S" => self.make(number(1), kind_of(words[2]), number(3), MadeBy::Sentinel),
-            "R" => self.resize(number(1), number(2)),
-            "M" => self.remap(number(1), number(2)),
-            "L" => self.realloc(number(1), number(2)),
-            "F" => self.free(number(1)),
-            other => panic!("an operation that this test does not know: {other}"),
+impl Replay<'_> {
+    /// `decision | requests`
+    fn answer(&mut self, line: &Line) -> String {
+        let (id, kind) = (|| line.id(), || kind_of(&line.op[2]));
+        let decision = match line.op[0].as_str() {
+            "q" => self.fixed.backing().end_index().to_string(),
+            "A" => self.make(id(), kind(), line.number_at(3), MadeBy::Alloc),
+            "C" => self.make(id(), kind(), 1, MadeBy::Create),
+            "S" => self.make(id(), kind(), line.number_at(3), MadeBy::Sentinel),
+            "R" => self.resize(id(), line.number_at(2)),
+            "M" => self.remap(id(), line.number_at(2)),
+            "L" => self.realloc(id(), line.number_at(2)),
+            "F" => self.free(id()),
+            other => panic!("an operation that the README does not name: {other}"),
         };
-        let requests = self.fixed.requests();
-        let bar = if requests.is_empty() { "" } else { " | " };
-        format!("{op} -> {decision}{bar}{}", requests.join("; "))
+        self.fixed.with_requests(decision)
     }
 
-    fn make(&mut self, id: usize, kind: Kind, n: usize, made_by: MadeBy) -> String {
+    fn make(&mut self, id: u32, kind: Kind, n: usize, made_by: MadeBy) -> String {
         let made = match made_by {
             MadeBy::Alloc => (kind.alloc)(&self.fixed, n),
             MadeBy::Create => create(&self.fixed, &kind),
@@ -163,58 +166,57 @@ impl Replay {
         let len = kind.size * n;
         let shown = match made_by {
             MadeBy::Sentinel => {
-                let end = self.bytes(slice.0, len, kind.size).iter().map(|byte| *byte as usize).sum::<usize>();
+                let end = bytes(slice.0, len, kind.size).iter().map(|byte| *byte as usize).sum::<usize>();
                 format!("{} end={end}", self.address(slice.0))
             }
             _ if len == 0 => "dangling".to_string(),
-            _ => format!("{} fill={}", self.address(slice.0), self.contents(slice.0, len)),
+            _ => format!("{} fill={}", self.address(slice.0), contents(slice.0, len)),
         };
         let old = self.live.insert(id, Live { kind, slice, made_by });
         assert!(old.is_none(), "the scripts reuse dead ids only");
         shown
     }
 
-    fn resize(&mut self, id: usize, n: usize) -> String {
+    fn resize(&mut self, id: u32, n: usize) -> String {
         let live = &self.live[&id];
         live.fill();
         let (old, old_len) = (live.slice, live.len());
         // SAFETY: a live slice, made by `alloc` of the same kind.
         let granted = unsafe { (live.kind.resize)(&self.fixed, old, n) };
-        let shown =
-            granted.to_string() + &self.fate(old.0, old_len, live.kind.size.saturating_mul(n), granted && n == 0);
+        let shown = granted.to_string() + &fate(old.0, old_len, live.kind.size.saturating_mul(n), granted && n == 0);
         if granted {
             self.live.get_mut(&id).unwrap().slice.1 = n;
         }
         shown
     }
 
-    fn remap(&mut self, id: usize, n: usize) -> String {
+    fn remap(&mut self, id: u32, n: usize) -> String {
         let live = &self.live[&id];
         live.fill();
         let (old, old_len) = (live.slice, live.len());
         // SAFETY: a live slice, made by `alloc` of the same kind.
         let new = unsafe { (live.kind.remap)(&self.fixed, old, n) };
-        let fate = self.fate(old.0, old_len, live.kind.size.saturating_mul(n), new.is_some() && n == 0);
+        let fate = fate(old.0, old_len, live.kind.size.saturating_mul(n), new.is_some() && n == 0);
         let Some(new) = new else { return format!("null{fate}") };
         self.live.get_mut(&id).unwrap().slice = new;
         self.address(new.0) + &fate
     }
 
-    fn realloc(&mut self, id: usize, n: usize) -> String {
+    fn realloc(&mut self, id: u32, n: usize) -> String {
         let live = &self.live[&id];
         live.fill();
         let (old, old_len) = (live.slice, live.len());
         // SAFETY: a live slice, made by `alloc` of the same kind.
         let new = unsafe { (live.kind.realloc)(&self.fixed, old, n) };
         let new_len = live.kind.size.saturating_mul(n);
-        let Ok(new) = new else { return "OutOfMemory".to_string() + &self.fate(old.0, old_len, old_len, false) };
+        let Ok(new) = new else { return "OutOfMemory".to_string() + &fate(old.0, old_len, old_len, false) };
         let shown = match (old_len, new_len) {
             (0, 0) => "dangling".to_string(),
-            (0, _) => format!("{} fill={}", self.address(new.0), self.contents(new.0, new_len)),
-            (_, 0) => format!("dangling{}", self.fate(old.0, old_len, 0, true)),
+            (0, _) => format!("{} fill={}", self.address(new.0), contents(new.0, new_len)),
+            (_, 0) => format!("dangling{}", fate(old.0, old_len, 0, true)),
             _ => {
-                let data = self.fate(new.0, old_len, new_len, false);
-                let moved = if new.0 == old.0 { String::new() } else { self.fate(old.0, old_len, 0, true) };
+                let data = fate(new.0, old_len, new_len, false);
+                let moved = if new.0 == old.0 { String::new() } else { fate(old.0, old_len, 0, true) };
                 format!("{}{data}{moved}", self.address(new.0))
             }
         };
@@ -222,49 +224,54 @@ impl Replay {
         shown
     }
 
-    fn free(&mut self, id: usize) -> String {
+    fn free(&mut self, id: u32) -> String {
         let live = self.live.remove(&id).unwrap();
         live.fill();
         // SAFETY: a live slice, made as `made_by` says.
         unsafe { (live.kind.free)(&self.fixed, live.slice, live.made_by) };
-        format!("ok{}", self.fate(live.slice.0, live.len(), 0, true))
-    }
-
-    /// What became of the pattern at `start`: of `old_len` bytes, all given back or the first `new_len` kept.
-    fn fate(&self, start: NonNull<u8>, old_len: usize, new_len: usize, given_back: bool) -> String {
-        if old_len == 0 {
-            return String::new();
-        }
-        if given_back {
-            return format!(" old={}", self.contents(start, old_len));
-        }
-        let bytes = self.bytes(start, 0, old_len.min(new_len));
-        let kept = bytes.iter().enumerate().all(|(at, byte)| *byte == Live::pattern(at));
-        format!(" data={}", if kept { "ok" } else { "lost" })
-    }
-
-    fn contents(&self, start: NonNull<u8>, len: usize) -> &'static str {
-        let bytes = self.bytes(start, 0, len);
-        if bytes.iter().all(|byte| *byte == 0xAA) {
-            "aa"
-        } else if bytes.iter().enumerate().all(|(at, byte)| *byte == Live::pattern(at)) {
-            "kept"
-        } else {
-            "other"
-        }
-    }
-
-    fn bytes(&self, start: NonNull<u8>, skip: usize, len: usize) -> Vec<u8> {
-        self.fixed.bytes(self.fixed.offset(start).expect("a block of the buffer") + skip, len)
+        format!("ok{}", fate(live.slice.0, live.len(), 0, true))
     }
 
     fn address(&self, pointer: NonNull<u8>) -> String {
-        self.fixed.offset(pointer).map_or("dangling".to_string(), |offset| offset.to_string())
+        let lies_in_the_buffer = self.fixed.backing().owns(pointer);
+        if lies_in_the_buffer { self.fixed.name(pointer) } else { "dangling".to_string() }
     }
 }
 
+/// What became of the pattern at `start`: of `old_len` bytes, all given back or the first `new_len` kept.
+fn fate(start: NonNull<u8>, old_len: usize, new_len: usize, given_back: bool) -> String {
+    if old_len == 0 {
+        return String::new();
+    }
+    if given_back {
+        return format!(" old={}", contents(start, old_len));
+    }
+    let bytes = bytes(start, 0, old_len.min(new_len));
+    let kept = bytes.iter().enumerate().all(|(at, byte)| *byte == Live::pattern(at));
+    format!(" data={}", if kept { "ok" } else { "lost" })
+}
+
+fn contents(start: NonNull<u8>, len: usize) -> &'static str {
+    let bytes = bytes(start, 0, len);
+    if bytes.iter().all(|byte| *byte == 0xAA) {
+        "aa"
+    } else if bytes.iter().enumerate().all(|(at, byte)| *byte == Live::pattern(at)) {
+        "kept"
+    } else {
+        "other"
+    }
+}
+
+/// The bytes `skip` after `start`, whoever they belong to: freed ones can still be looked at.
+fn bytes(start: NonNull<u8>, skip: usize, len: usize) -> Vec<u8> {
+    // SAFETY: inside the buffer, as the block is or was.
+    let start = unsafe { start.add(skip) };
+    // SAFETY: initialised by `Ground`, and no reference to them lives while the test looks.
+    unsafe { NonNull::slice_from_raw_parts(start, len).as_ref() }.to_vec()
+}
+
 /// `create` knows its type only; the kind's size and alignment name it.
-fn create(fixed: &Fixed, kind: &Kind) -> Result<Slice, AllocError> {
+fn create(fixed: &Fixed<'_>, kind: &Kind) -> Result<Slice, AllocError> {
     fn item<T>(item: NonNull<T>) -> Slice {
         (item.cast(), 1)
     }
@@ -287,43 +294,13 @@ fn comparable(line: &str) -> String {
     line.split(' ').filter(fill).collect::<Vec<_>>().join(" ")
 }
 
-fn replay(path: &Path) -> usize {
-    let text = fs::read_to_string(path).unwrap();
-    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-    let stack: Vec<&str> = lines.next().unwrap().split(' ').collect();
-    assert_eq!(stack[..2], ["stack", "typed-fba"], "{path:?}");
-    let fixed = Fixed::new(stack[2].parse().unwrap(), stack[3].parse().unwrap());
+pub fn replay(script: &Script) -> Outcome {
+    let mut ground = Ground::new(script.parameter(1), script.parameter(2));
+    let names = Names::Offsets { origin: ground.origin(), prefix: "" };
+    let fixed = Recorder::new(FixedBufferAllocator::new(ground.buffer()), names);
     let mut replay = Replay { fixed, live: HashMap::new() };
-    let mut compared = 0;
-    for golden in lines {
-        let op = golden.split(" -> ").next().unwrap();
-        assert_eq!(comparable(&replay.line(op)), comparable(golden), "operation {compared} of {path:?}");
-        compared += 1;
+    for line in &script.lines {
+        assert_eq!(comparable(&replay.answer(line)), comparable(&line.answer), "at {}", script.place(line));
     }
-    compared
-}
-
-#[test]
-fn every_decision_is_zigs() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/zig");
-    let Ok(entries) = fs::read_dir(&folder) else {
-        eprintln!("not compared: ../shared/golden/zig is not there");
-        return;
-    };
-    let scripts: Vec<_> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("typed-fba-"))
-        .collect();
-    assert!(!scripts.is_empty(), "../shared/golden/zig is there, but no script of the typed layer");
-    let compared: usize = scripts.iter().map(|path| replay(path)).sum();
-    eprintln!("{compared} decisions of {} scripts compared", scripts.len());
-    assert!(compared >= 100 * scripts.len(), "only {compared} decisions in {} scripts", scripts.len());
-}
-
-#[test]
-fn the_buffer_of_this_test_is_an_allocator_too() {
-    let fixed = Fixed::new(100, 3);
-    let dynamic: &dyn Allocator = &fixed;
-    let pair = dynamic.dupe(&[1u16, 2]).unwrap();
-    assert_eq!(fixed.offset(pair.cast()), Some(1), "the first even address of a buffer at an odd one");
+    Outcome { compared: script.lines.len(), ..Outcome::default() }
 }

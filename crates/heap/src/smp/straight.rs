@@ -1,0 +1,105 @@
+//! Large blocks: straight to the backing, and into the book.
+
+use core::{num::NonZeroUsize, ptr::NonNull};
+
+use terrace_core::{Alignment, AllocError, Allocator};
+use terrace_sync::{Held, Slots};
+
+use super::{
+    PAGE_ALIGNMENT, SmpAllocator,
+    large::{Book, Large},
+};
+
+impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
+    pub(super) fn book(&self) -> Held<'_, Book> {
+        self.book.lock(|tries| self.slots.pause(tries))
+    }
+
+    /// Room in the book for one more block.
+    #[track_caller]
+    pub(super) fn reserve_entry(&self) -> Result<(), AllocError> {
+        loop {
+            let mut book = self.book();
+            let Err(bytes) = book.reserve() else { return Ok(()) };
+            drop(book);
+            let table = self.backing.alloc(bytes, Book::ALIGNMENT)?;
+            let mut book = self.book();
+            // SAFETY: a block of the backing, and ours.
+            let out = unsafe { book.install(table, bytes) };
+            drop(book);
+            if let Some((table, bytes)) = out {
+                let memory = NonNull::slice_from_raw_parts(table, bytes.get());
+                // SAFETY: a block of the backing, which the book gave up.
+                unsafe { self.backing.free(memory, Book::ALIGNMENT) };
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) fn alloc_large(
+        &self,
+        len: NonZeroUsize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let alignment = alignment.max(PAGE_ALIGNMENT);
+        let block =
+            if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) }?;
+        // The block first: where the room for the entry is refused, it goes back, and nothing is left behind.
+        if self.reserve_entry().is_err() {
+            // SAFETY: the block from above.
+            unsafe { self.backing.free(NonNull::slice_from_raw_parts(block, len.get()), alignment) };
+            return Err(AllocError);
+        }
+        self.book().enter(block, Large { len, alignment });
+        Ok(block)
+    }
+
+    /// # Safety
+    /// A large block, which the caller gives up.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) unsafe fn free_large(&self, address: NonNull<u8>) {
+        let struck = self.book().strike(address, false);
+        let Some(Large { len, alignment }) = struck else { return };
+        // SAFETY: by I1 the backing's, as the book has it.
+        unsafe { self.backing.free(NonNull::slice_from_raw_parts(address, len.get()), alignment) };
+    }
+
+    /// # Safety
+    /// A live large block.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) unsafe fn resize_large(&self, address: NonNull<u8>, new_len: NonZeroUsize) -> bool {
+        let found = self.book().get(address);
+        let Some(Large { len, alignment }) = found else { return false };
+        // SAFETY: by I1 the backing's, as the book has it.
+        let done =
+            unsafe { self.backing.resize(NonNull::slice_from_raw_parts(address, len.get()), alignment, new_len) };
+        if done {
+            self.book().set_len(address, new_len);
+        }
+        done
+    }
+
+    /// # Safety
+    /// A live large block.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(super) unsafe fn remap_large(&self, address: NonNull<u8>, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // Struck before it moves: another thread may be given its address at once (I3 of the book).
+        let struck = self.book().strike(address, true);
+        let large = struck?;
+        let memory = NonNull::slice_from_raw_parts(address, large.len.get());
+        // SAFETY: by I1 the backing's, as the book had it.
+        let moved = unsafe { self.backing.remap(memory, large.alignment, new_len) };
+        let len = if moved.is_some() { new_len } else { large.len };
+        self.book().enter(moved.unwrap_or(address), Large { len, ..large });
+        moved
+    }
+}

@@ -1,0 +1,185 @@
+//! Pages: runs for slabs and for the slot table, regions from the backing, and what is idle back to it.
+//!
+//! The backing is called without a lock (clause 10). What a refused request has taken goes back before the refusal is passed on
+//! (clause 3): the region is asked for first, since it is what most often is refused.
+
+use core::{
+    num::NonZeroUsize,
+    ptr::{self, NonNull},
+};
+
+use terrace_core::{Alignment, AllocError, Allocator, Decommit};
+use terrace_sync::{Held, Slots, atomic::Ordering};
+
+use super::{RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
+
+impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
+    /// A run of pages, from a new region where no other has one.
+    #[track_caller]
+    pub(super) fn run(&self, pages: usize, alignment: usize) -> Result<NonNull<u8>, AllocError> {
+        loop {
+            if let Some(run) = self.state().take_run(pages, alignment) {
+                return Ok(run);
+            }
+            self.add_region()?;
+        }
+    }
+
+    pub(super) fn state(&self) -> Held<'_, pages::State<BYTES>> {
+        self.pages.state.lock(|tries| self.slots.pause(tries))
+    }
+
+    #[track_caller]
+    pub(super) fn add_region(&self) -> Result<(), AllocError> {
+        let len = const { NonZeroUsize::new(BYTES).expect("a region has bytes") };
+        let alignment = const { Alignment::new(BYTES).expect("a region is a power of two") };
+        let start = self.backing.alloc(len, alignment)?;
+        // SAFETY: a block of the backing, and ours.
+        let region = unsafe { Region::<BYTES>::create(start) };
+        loop {
+            let mut state = self.state();
+            // SAFETY: under the lock.
+            let entered = unsafe { self.pages.registry.insert(start) };
+            let Err(bytes) = entered else {
+                state.regions += 1;
+                state.list(region);
+                return Ok(());
+            };
+            drop(state);
+            let Ok(table) = self.backing.alloc(bytes, registry::Table::ALIGNMENT) else {
+                // SAFETY: the block from above; nobody knows of it.
+                unsafe { self.backing.free(NonNull::slice_from_raw_parts(start, len.get()), alignment) };
+                return Err(AllocError);
+            };
+            let state = self.state();
+            // SAFETY: under the lock; a block of the backing, and ours.
+            let kept = unsafe { self.pages.registry.install(table, bytes) };
+            drop(state);
+            if !kept {
+                let memory = NonNull::slice_from_raw_parts(table, bytes.get());
+                // SAFETY: a block of the backing, and ours still.
+                unsafe { self.backing.free(memory, registry::Table::ALIGNMENT) };
+            }
+        }
+    }
+
+    /// Takes a run back; then what is idle beyond `retained` pages, and a share of those in use, goes to the backing.
+    ///
+    /// # Safety
+    /// A run that was handed out, which the caller gives up.
+    #[track_caller]
+    pub(super) unsafe fn give_run(&self, run: NonNull<u8>, pages: usize, dirty: bool, retained: usize) {
+        let mut state = self.state();
+        // SAFETY: the caller's promise.
+        let unused = unsafe { state.give_run(run, pages, dirty) };
+        let idle = state.dirty > retained + state.used / 8;
+        drop(state);
+        if idle || (unused && !dirty) {
+            self.purge(retained);
+        }
+    }
+
+    /// Gives back to the backing what is idle beyond `retained` pages and a share of those in use.
+    #[track_caller]
+    pub(super) fn purge(&self, retained: usize) {
+        loop {
+            let mut state = self.state();
+            let goal = if retained == 0 { 0 } else { (retained + state.used / 8) / 2 };
+            if state.dirty <= goal && retained != 0 {
+                return;
+            }
+            if let Some(region) = state.unused_region() {
+                // SAFETY: a region of this heap.
+                let ours = unsafe { state.withdraw(&self.pages.registry, region) };
+                drop(state);
+                if ours {
+                    // SAFETY: out of the heap, and without a block.
+                    unsafe { self.free_region(region.start()) };
+                }
+                continue;
+            }
+            let Some(decommit) = self.decommit else { return };
+            let Some((run, len)) = state.take_dirty() else { return };
+            drop(state);
+            let memory = NonNull::slice_from_raw_parts(run, len.get() * PAGE);
+            // SAFETY: pages of a region, which is a block of the backing; nobody uses them.
+            let clean = unsafe { decommit(&self.backing, memory) };
+            // SAFETY: taken just now.
+            unsafe { self.state().give_run(run, len.get(), !clean) };
+            if !clean {
+                return;
+            }
+        }
+    }
+
+    /// # Safety
+    /// A region that nobody uses.
+    #[track_caller]
+    pub(super) unsafe fn free_region(&self, start: NonNull<u8>) {
+        let alignment = const { Alignment::new(BYTES).expect("a region is a power of two") };
+        // SAFETY: a block of the backing, by the region's I1.
+        unsafe { self.backing.free(NonNull::slice_from_raw_parts(start, BYTES), alignment) };
+    }
+
+    pub(super) fn table_layout(&self) -> (NonZeroUsize, Alignment) {
+        let slots = self.slots.count() + 2;
+        (NonZeroUsize::MIN.saturating_add(slots * size_of::<Slot>() - 1), Alignment::of::<Slot>())
+    }
+
+    /// The pages of the table where it lies in a region, beside the largest slab: so that the first block of all
+    /// makes one request to the backing, which is granted or not.
+    pub(super) fn table_pages(&self) -> Option<usize> {
+        let pages = self.table_layout().0.get().div_ceil(PAGE);
+        (pages + Region::<BYTES>::PLAN.first_page <= Region::<BYTES>::PLAN.pages / 2).then_some(pages)
+    }
+
+    #[cold]
+    #[track_caller]
+    pub(super) fn create_table(&self) -> Result<(), AllocError> {
+        let (len, alignment) = self.table_layout();
+        let table = match self.table_pages() {
+            Some(pages) => {
+                let run = self.run(pages, 1)?;
+                // SAFETY: a run of ours, of so many bytes at least.
+                unsafe { run.write_bytes(0, len.get()) };
+                run
+            }
+            None => self.backing.alloc_zeroed(len, alignment)?,
+        };
+        let new = table.cast().as_ptr();
+        // Release: pairs with the Acquire in `alloc_small`; the slots are zero, which is what an empty slot is.
+        if self.table.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed).is_err() {
+            // SAFETY: somebody else's stands; this one is ours still.
+            unsafe { self.free_table(table) };
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// What `create_table` made, and nobody uses.
+    #[track_caller]
+    pub(super) unsafe fn free_table(&self, table: NonNull<u8>) {
+        let (len, alignment) = self.table_layout();
+        match self.table_pages() {
+            // SAFETY: a run of ours.
+            Some(pages) => unsafe { self.give_run(table, pages, true, RETAINED) },
+            // SAFETY: a block of the backing.
+            None => unsafe { self.backing.free(NonNull::slice_from_raw_parts(table, len.get()), alignment) },
+        }
+    }
+}
+
+/// # Safety
+/// As [`Decommit::decommit`], but for where the pages begin and end.
+pub(super) unsafe fn decommit_pages<A: Decommit>(backing: &A, pages: NonNull<[u8]>) -> bool {
+    let page = backing.page_size();
+    let start = pages.addr().get();
+    let (Some(from), to) = (page.forward(start), page.backward(start + pages.len())) else { return false };
+    if from >= to {
+        return true; // Less than a page of the machine's: nothing to win.
+    }
+    // SAFETY: within the pages.
+    let inner = unsafe { pages.cast::<u8>().add(from - start) };
+    // SAFETY: whole pages of the machine's, by the caller's promise of a live block that nobody uses there.
+    unsafe { backing.decommit(NonNull::slice_from_raw_parts(inner, to - from)) }
+}
