@@ -45,10 +45,12 @@ fn build(index: &Heap<'_>) -> Result<(), AllocError> {
         let threads: std::vec::Vec<_> = (0..4)
             .map(|thread: u8| {
                 scope.spawn(move || {
-                    (0..25_000usize).try_for_each(|n| index.alloc_slice::<u8>(1 + n % 250).map(|entry| {
-                        // SAFETY: fresh, and of a byte at least.
-                        unsafe { entry.cast::<u8>().write(thread) };
-                    }))
+                    (0..25_000usize).try_for_each(|n| {
+                        index.alloc_slice::<u8>(1 + n % 250).map(|entry| {
+                            // SAFETY: fresh, and of a byte at least.
+                            unsafe { entry.cast::<u8>().write(thread) };
+                        })
+                    })
                 })
             })
             .collect();

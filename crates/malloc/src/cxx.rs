@@ -73,7 +73,9 @@ fn handler(library: CxxLibrary) -> Option<Handler> {
 #[cold]
 #[inline(never)]
 extern "C-unwind" fn refuse(len: usize, alignment: usize) -> *mut c_void {
-    let Some(library) = CxxLibrary::find().filter(|&library| handler(library).is_some()) else { return ptr::null_mut() };
+    let Some(library) = CxxLibrary::find().filter(|&library| handler(library).is_some()) else {
+        return ptr::null_mut();
+    };
     // The library's own forms call our throwing ones, and turn what those throw into null.
     let function = |name: &CStr| library.function(name);
     if alignment <= MALLOC_ALIGNMENT.bytes() {

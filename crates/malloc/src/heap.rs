@@ -2,12 +2,10 @@
 //!
 //! ```text
 //!   malloc(len) ──▶ alloc(len or 1, 16)      free(p)       ──▶ free_by_address(p)
-//!   memalign    ──▶ alloc(max(len, a), a)    realloc(p, n) ──▶ remap, or alloc, copy, free
+//!   memalign    ──▶ alloc(len or 1, a)       realloc(p, n) ──▶ remap_by_address, or alloc, copy, free
 //! ```
 //!
 //! - **I1** Every block is one of `smp`'s, aligned to 16 at least.
-//! - **I2** A block that was asked for with an alignment is at least as long as that: so whether a block is large is a matter of
-//!   its length alone, as `resize` and `remap` need it.
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
@@ -55,7 +53,7 @@ impl<A: Allocator> Heap<A> {
     #[inline]
     pub(crate) fn alloc_aligned(&self, len: usize, alignment: Alignment) -> Option<NonNull<u8>> {
         let alignment = alignment.max(MALLOC_ALIGNMENT);
-        self.smp.alloc(at_least_one(len.max(alignment.bytes())), alignment).ok() // I2
+        self.smp.alloc(at_least_one(len), alignment).ok()
     }
 
     /// Ends a block.
@@ -85,9 +83,8 @@ impl<A: Allocator> Heap<A> {
     pub(crate) unsafe fn realloc(&self, block: NonNull<u8>, new_len: usize) -> Option<NonNull<u8>> {
         // SAFETY: live by the caller's promise.
         let old_len = unsafe { self.usable(block) }.get();
-        let memory = NonNull::slice_from_raw_parts(block, old_len);
-        // SAFETY: live; the length names its class, or says that it is large (I2).
-        if let Some(moved) = unsafe { self.smp.remap(memory, MALLOC_ALIGNMENT, at_least_one(new_len)) } {
+        // SAFETY: by I1 one of `smp`'s.
+        if let Some(moved) = unsafe { self.smp.remap_by_address(block, at_least_one(new_len)) } {
             return Some(moved);
         }
         if new_len <= old_len && new_len > old_len / 2 {
@@ -207,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_block_is_large_shows_in_its_length_whatever_its_alignment() {
+    fn a_block_with_an_alignment_is_reallocated_like_any_other() {
         let heap = Heap::new(PageAllocator);
         for log2 in 4..=22 {
             let alignment = Alignment::from_log2(log2).unwrap();

@@ -131,8 +131,7 @@ mod tests {
                 (thread, stop)
             })
             .collect();
-        let numbers: HashSet<_> =
-            stops.iter().map(|_| told.recv().unwrap()).filter(|&number| number != 0).collect();
+        let numbers: HashSet<_> = stops.iter().map(|_| told.recv().unwrap()).filter(|&number| number != 0).collect();
         assert!(numbers.len() + 2 >= stops.len(), "the other test's threads may have some: {numbers:?}");
         for (thread, stop) in stops {
             drop(stop);

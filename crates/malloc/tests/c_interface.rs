@@ -50,12 +50,12 @@ fn symbol(name: &CStr) -> *mut c_void {
     found
 }
 
-/// The function of a name, in the type that it is used as.
+/// The function of a name, in the type that it is used as: the one that C's headers give it.
 macro_rules! function {
     ($name:expr) => {{
         let address = symbol($name);
-        // SAFETY: the type is the one that C's headers give the name.
-        unsafe { mem::transmute(address) }
+        // SAFETY: an address of a function is as wide as a pointer to one, and this is one of that type.
+        unsafe { mem::transmute_copy(&address) }
     }};
 }
 
@@ -82,8 +82,10 @@ fn c() -> &'static Malloc {
 }
 
 fn set_errno(number: c_int) {
+    // SAFETY: takes nothing.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own.
-    unsafe { *libc::__errno_location() = number };
+    unsafe { *place = number };
 }
 
 fn errno() -> c_int {
@@ -262,7 +264,9 @@ fn the_operators_of_cxx_are_there_in_all_their_forms() {
     for index in 0..2 {
         for len in [0, 1, 100, 100_000] {
             // SAFETY: any length may be asked for.
-            let (first, second) = unsafe { (plain[index](len), plain[index](len)) };
+            let first = unsafe { plain[index](len) };
+            // SAFETY: any length may be asked for.
+            let second = unsafe { plain[index](len) };
             assert!(!first.is_null() && first != second);
             // SAFETY: live, and not used again.
             unsafe { deletes[index](first) };

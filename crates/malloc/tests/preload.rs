@@ -106,7 +106,12 @@ fn churn(seed: usize, count: usize) -> bool {
             whole &= live.pop_front().is_none_or(Block::end);
         }
     }
-    live.into_iter().fold(whole, |whole, block| block.end() && whole)
+    end_all(live) && whole
+}
+
+/// Ends them all, and says whether all were whole.
+fn end_all(blocks: impl IntoIterator<Item = Block>) -> bool {
+    blocks.into_iter().map(Block::end).filter(|&whole| !whole).count() == 0
 }
 
 /// What the child of a fork returns, or how it ended: it has 30 seconds.
@@ -187,7 +192,7 @@ thread_local! {
 }
 
 /// Of a pthread key: allocates in every round of destructors, so after the library's own has run too.
-unsafe extern "C" fn key_ends(value: *mut c_void) {
+extern "C" fn key_ends(value: *mut c_void) {
     let rounds = value.addr() - 1;
     assert!(churn(rounds, 20));
     ENDED.fetch_add(1, Ordering::Relaxed);
@@ -255,7 +260,7 @@ fn blocks_of_dead_threads_live_on_and_are_freed_by_others() {
             let told = Arc::clone(&told);
             thread::spawn(move || {
                 let next = || told.lock().unwrap().recv();
-                std::iter::from_fn(|| next().ok()).fold(true, |whole, block: Block| block.end() && whole)
+                end_all(std::iter::from_fn(|| next().ok()))
             })
         })
         .collect();
@@ -312,7 +317,7 @@ fn at_the_limit_of_the_address_space_malloc_says_so_and_keeps_every_block() {
             // What is freed can be had again, although nothing comes from the system any more.
             let half = blocks.len() / 2;
             let many = (blocks.len() - half) * 9 / 10;
-            let freed = blocks.drain(half..).fold(true, |whole, block| block.end() && whole);
+            let freed = end_all(blocks.drain(half..));
             again.extend((0..many).map_while(|number| Block::new(len, number as u8)));
             let served = again.len() == many;
             let enough = blocks.len() * len > 10 << 20;
@@ -360,7 +365,10 @@ fn a_program_in_cxx_gets_bad_alloc_its_new_handler_and_null_from_nothrow() {
         }
         let output = common::succeeds(&mut command);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(said, "bad_alloc\nhandler 3 bad_alloc\nnothrow null\nhandler 3 nothrow null\naligned 256\nlists 100000\n");
+        assert_eq!(
+            said,
+            "bad_alloc\nhandler 3 bad_alloc\nnothrow null\nhandler 3 nothrow null\naligned 256\nlists 100000\n"
+        );
     }
 }
 

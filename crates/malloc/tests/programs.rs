@@ -82,7 +82,7 @@ const PROGRAMS: [Program; 12] = [
     Program {
         name: "gcc",
         probe: "gcc --version",
-        prepare: "{ echo '#include <stdio.h>'; for i in $(seq 1500); do echo \"int f$i(int a, int *b) {\
+        prepare: "{ echo '#include <stdio.h>'; for i in $(seq 400); do echo \"int f$i(int a, int *b) {\
                   for (int i = 0; i < a; i++) b[i] = b[i] * $i + (i % ($i + 1)); return b[a / 2] + $i; }\"; done; } > a.c",
         run: "gcc -O2 -S -o - a.c | cksum",
         words_only: false,
