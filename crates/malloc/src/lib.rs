@@ -67,7 +67,7 @@ static BEGIN: extern "C" fn() = begin;
 
 #[cfg(not(test))]
 extern "C" fn begin() {
-    os::tell_at_fork(before_fork, after_fork, after_fork);
+    os::tell_at_fork(before_fork, after_fork, in_forked_child);
 }
 
 /// I4.
@@ -79,6 +79,16 @@ extern "C" fn after_fork() {
     // SAFETY: `before_fork` was called by this thread, or by the one that it is the copy of; between the two the C
     // library calls nobody.
     unsafe { HEAP.smp().unlock_after_fork() };
+}
+
+extern "C" fn in_forked_child() {
+    after_fork();
+    let forget = |number| {
+        // SAFETY: the number of a thread that is not here.
+        unsafe { HEAP.smp().forget_slot(number) }
+    };
+    // SAFETY: the thread that forked is the only one here.
+    unsafe { slots::forget_others(forget) };
 }
 
 /// A block, or null with `ENOMEM`.

@@ -97,6 +97,20 @@ extern "C" fn thread_ends(_: *mut libc::c_void) {
     }
 }
 
+/// In the child of a fork gives back the numbers of the threads that are not there, each after `forget` was told of it.
+///
+/// # Safety
+/// This is the child of a fork, which has no other thread.
+pub(crate) unsafe fn forget_others(forget: impl Fn(usize)) {
+    for number in (1..=MallocSlots.count()).filter(|&number| number != arch::number()) {
+        if !ThreadSlots.adopt(number) {
+            forget(number);
+        }
+        // SAFETY: adopted above, or by a thread that is not there.
+        unsafe { ThreadSlots.release(number) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashSet, sync::mpsc, thread, vec::Vec};
@@ -115,6 +129,35 @@ mod tests {
             seen.insert(number.join().unwrap());
         }
         assert!(!seen.contains(&0) && seen.iter().all(|&number| number <= MallocSlots.count()), "{seen:?}");
+    }
+
+    #[test]
+    fn a_forked_child_has_every_number_but_its_own_to_give() {
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            MallocSlots.claim();
+            tell.send(MallocSlots.enter()).unwrap();
+            thread::park();
+        });
+        let theirs = told.recv().unwrap();
+        MallocSlots.claim();
+        // SAFETY: the child calls what needs no lock, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: the child of a fork.
+            unsafe { forget_others(|_| ()) };
+            let free = (1..=MallocSlots.count()).filter(|&number| MallocSlots.adopt(number)).count();
+            let all = MallocSlots.count() - usize::from(MallocSlots.enter() != 0);
+            // SAFETY: takes a number only.
+            unsafe { libc::_exit(i32::from(free != all)) };
+        }
+        let mut status = -1;
+        // SAFETY: a child of ours, and a place that is writable.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert!(!MallocSlots.adopt(theirs) || theirs == 0, "the parent's thread has its number still");
+        thread.thread().unpark();
+        thread.join().unwrap();
     }
 
     #[test]
