@@ -196,6 +196,7 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
 fn programs_print_the_same_with_the_library_as_their_malloc() {
     let rounds = env::var("TERRACE_PROGRAM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    println!("load of the machine: {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     println!("| program | CPU time, glibc | Terrace | ratio | peak, glibc | Terrace | ratio |");
     println!("|---|---|---|---|---|---|---|");
     let mut run_at_all = 0;
