@@ -33,20 +33,26 @@ fn alloc(len: usize, alignment: usize) -> Option<NonNull<u8>> {
     HEAP.alloc_aligned(len, Alignment::new(alignment)?)
 }
 
+/// A block at hand, for an alignment that any block has.
+#[inline(always)]
+fn at_hand(len: usize, alignment: usize) -> Option<NonNull<u8>> {
+    if alignment <= MALLOC_ALIGNMENT.bytes() { HEAP.alloc_at_hand(len) } else { None }
+}
+
 /// A block, come what may.
 #[cold]
 #[inline(never)]
 extern "C-unwind" fn insist(len: usize, alignment: usize) -> *mut c_void {
-    let library = CxxLibrary::find();
     loop {
         if let Some(block) = alloc(len, alignment) {
             return block.as_ptr().cast();
         }
-        match library.and_then(handler) {
+        match CxxLibrary::find().and_then(handler) {
             Some(handler) => handler(),
             None => break,
         }
     }
+    let library = CxxLibrary::find();
     for name in [c"_ZSt17__throw_bad_allocv", c"_ZNSt3__117__throw_bad_allocEv"] {
         let throw = library.map_or(ptr::null_mut(), |library| library.function(name));
         if !throw.is_null() {
@@ -69,10 +75,13 @@ fn handler(library: CxxLibrary) -> Option<Handler> {
     get()
 }
 
-/// Null, unless a handler can do something about it.
+/// A block; or null, unless a handler can do something about it.
 #[cold]
 #[inline(never)]
 extern "C-unwind" fn refuse(len: usize, alignment: usize) -> *mut c_void {
+    if let Some(block) = alloc(len, alignment) {
+        return block.as_ptr().cast();
+    }
     let Some(library) = CxxLibrary::find().filter(|&library| handler(library).is_some()) else {
         return ptr::null_mut();
     };
@@ -96,22 +105,6 @@ extern "C-unwind" fn refuse(len: usize, alignment: usize) -> *mut c_void {
     own(len, alignment, &0)
 }
 
-#[inline(always)]
-fn or_insist(block: Option<NonNull<u8>>, len: usize, alignment: usize) -> *mut c_void {
-    match block {
-        Some(block) => block.as_ptr().cast(),
-        None => insist(len, alignment),
-    }
-}
-
-#[inline(always)]
-fn or_refuse(block: Option<NonNull<u8>>, len: usize, alignment: usize) -> *mut c_void {
-    match block {
-        Some(block) => block.as_ptr().cast(),
-        None => refuse(len, alignment),
-    }
-}
-
 /// The forms of `new`: their names, whether they are aligned, what they do when refused.
 macro_rules! new {
     ($($(#[$doc:meta])* $name:ident $mangled:literal ($($alignment:ident)? $(; $tag:ident)?) $otherwise:ident;)+) => {$(
@@ -120,28 +113,31 @@ macro_rules! new {
         pub extern "C-unwind" fn $name(len: usize $(, $alignment: usize)? $(, $tag: *const c_void)?) -> *mut c_void {
             let alignment = 1 $(* $alignment)?;
             $(let _ = $tag;)?
-            $otherwise(alloc(len, alignment), len, alignment)
+            match at_hand(len, alignment) {
+                Some(block) => block.as_ptr().cast(),
+                None => $otherwise(len, alignment),
+            }
         }
     )+};
 }
 
 new! {
     /// `operator new(size_t)`.
-    new "_Znwm" () or_insist;
+    new "_Znwm" () insist;
     /// `operator new[](size_t)`.
-    new_array "_Znam" () or_insist;
+    new_array "_Znam" () insist;
     /// `operator new(size_t, const std::nothrow_t&)`.
-    new_nothrow "_ZnwmRKSt9nothrow_t" (; tag) or_refuse;
+    new_nothrow "_ZnwmRKSt9nothrow_t" (; tag) refuse;
     /// `operator new[](size_t, const std::nothrow_t&)`.
-    new_array_nothrow "_ZnamRKSt9nothrow_t" (; tag) or_refuse;
+    new_array_nothrow "_ZnamRKSt9nothrow_t" (; tag) refuse;
     /// `operator new(size_t, std::align_val_t)`.
-    new_aligned "_ZnwmSt11align_val_t" (alignment) or_insist;
+    new_aligned "_ZnwmSt11align_val_t" (alignment) insist;
     /// `operator new[](size_t, std::align_val_t)`.
-    new_array_aligned "_ZnamSt11align_val_t" (alignment) or_insist;
+    new_array_aligned "_ZnamSt11align_val_t" (alignment) insist;
     /// `operator new(size_t, std::align_val_t, const std::nothrow_t&)`.
-    new_aligned_nothrow "_ZnwmSt11align_val_tRKSt9nothrow_t" (alignment; tag) or_refuse;
+    new_aligned_nothrow "_ZnwmSt11align_val_tRKSt9nothrow_t" (alignment; tag) refuse;
     /// `operator new[](size_t, std::align_val_t, const std::nothrow_t&)`.
-    new_array_aligned_nothrow "_ZnamSt11align_val_tRKSt9nothrow_t" (alignment; tag) or_refuse;
+    new_array_aligned_nothrow "_ZnamSt11align_val_tRKSt9nothrow_t" (alignment; tag) refuse;
 }
 
 /// The forms of `delete`: their names, and what they are told beside the block.
@@ -154,10 +150,8 @@ macro_rules! delete {
         #[cfg_attr(not(test), unsafe(export_name = $mangled))]
         pub unsafe extern "C" fn $name(block: *mut c_void $(, $more: $type)*) {
             $(let _ = $more;)*
-            if let Some(block) = NonNull::new(block.cast()) {
-                // SAFETY: the caller's promise.
-                unsafe { HEAP.free(block) };
-            }
+            // SAFETY: the caller's promise.
+            unsafe { crate::release(block) }
         }
     )+};
 }

@@ -11,8 +11,7 @@ use core::{num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Alignment, Allocator, Decommit};
 use terrace_heap::SmpAllocator;
-
-use crate::slots::MallocSlots;
+use terrace_sync::Slots;
 
 /// What `malloc` aligns to: `max_align_t` of the 64-bit systems.
 pub(crate) const MALLOC_ALIGNMENT: Alignment = match Alignment::new(16) {
@@ -21,19 +20,19 @@ pub(crate) const MALLOC_ALIGNMENT: Alignment = match Alignment::new(16) {
 };
 
 /// The C library's heap, over `A`.
-pub(crate) struct Heap<A: Allocator> {
-    smp: SmpAllocator<A, MallocSlots>,
+pub(crate) struct Heap<A: Allocator, S: Slots> {
+    smp: SmpAllocator<A, S>,
 }
 
-impl<A: Decommit> Heap<A> {
-    pub(crate) const fn new(backing: A) -> Self {
-        Self { smp: SmpAllocator::with_decommit(backing, MallocSlots) }
+impl<A: Decommit, S: Slots> Heap<A, S> {
+    pub(crate) const fn new(backing: A, slots: S) -> Self {
+        Self { smp: SmpAllocator::with_decommit(backing, slots) }
     }
 }
 
-impl<A: Allocator> Heap<A> {
+impl<A: Allocator, S: Slots> Heap<A, S> {
     /// What is below.
-    pub(crate) fn smp(&self) -> &SmpAllocator<A, MallocSlots> {
+    pub(crate) fn smp(&self) -> &SmpAllocator<A, S> {
         &self.smp
     }
 
@@ -41,6 +40,12 @@ impl<A: Allocator> Heap<A> {
     #[inline(always)]
     pub(crate) fn alloc(&self, len: usize) -> Option<NonNull<u8>> {
         self.smp.alloc(at_least_one(len), MALLOC_ALIGNMENT).ok()
+    }
+
+    /// The same, where the calling thread has one at hand.
+    #[inline(always)]
+    pub(crate) fn alloc_at_hand(&self, len: usize) -> Option<NonNull<u8>> {
+        self.smp.alloc_at_hand(len)
     }
 
     /// The same, all zero.
@@ -64,6 +69,16 @@ impl<A: Allocator> Heap<A> {
     pub(crate) unsafe fn free(&self, block: NonNull<u8>) {
         // SAFETY: by I1 one of `smp`'s.
         unsafe { self.smp.free_by_address(block) }
+    }
+
+    /// The same, where the calling thread has room for it at hand. `false`: nothing has happened.
+    ///
+    /// # Safety
+    /// Null, or a live block, not used again if the answer is `true`.
+    #[inline(always)]
+    pub(crate) unsafe fn free_at_hand(&self, block: *mut u8) -> bool {
+        // SAFETY: by I1 one of `smp`'s, where it is not null.
+        unsafe { self.smp.free_at_hand(block) }
     }
 
     /// The bytes that a block has.
@@ -114,11 +129,12 @@ mod tests {
     use terrace_testkit::{Failing, Refusal};
 
     use super::*;
+    use crate::slots::MallocSlots;
 
-    impl<A: Allocator> Heap<A> {
-        fn without_decommit(backing: A) -> Self {
-            Self { smp: SmpAllocator::new(backing, MallocSlots) }
-        }
+    type TestHeap<A> = Heap<A, MallocSlots<false>>;
+
+    fn without_decommit<A: Allocator>(backing: A) -> TestHeap<A> {
+        Heap { smp: SmpAllocator::new(backing, MallocSlots::SHARED) }
     }
 
     /// A live block, the byte that fills it, and how far.
@@ -149,7 +165,7 @@ mod tests {
     const LENGTHS: [usize; 12] = [0, 1, 24, 100, 513, 4096, 20_000, 32_768, 32_769, 100_000, 3 << 20, 5 << 20];
 
     /// Asks for all kinds of blocks, reallocs each, frees all; refusals are taken as they come. Counts them.
-    fn exercise<A: Allocator>(heap: &Heap<A>) -> usize {
+    fn exercise<A: Allocator>(heap: &TestHeap<A>) -> usize {
         let (mut blocks, mut refused) = (Vec::new(), 0);
         for (index, &len) in LENGTHS.iter().cycle().take(36).enumerate() {
             let alignment = Alignment::from_log2([4, 6, 12, 17][index % 4]).unwrap();
@@ -192,12 +208,12 @@ mod tests {
     #[test]
     fn a_refusal_at_any_call_of_the_backing_is_an_error_and_changes_nothing() {
         let counted = Failing::new(PageAllocator, Refusal::Never);
-        assert_eq!(exercise(&Heap::without_decommit(&counted)), 0);
+        assert_eq!(exercise(&without_decommit(&counted)), 0);
         let mut refusals = 0;
         for nth in 1..=counted.asked() {
             for refusal in [Refusal::Nth(nth), Refusal::From(nth)] {
                 let backing = Failing::new(PageAllocator, refusal);
-                refusals += exercise(&Heap::without_decommit(&backing));
+                refusals += exercise(&without_decommit(&backing));
             }
         }
         assert!(refusals > counted.asked(), "{refusals} refusals were seen");
@@ -205,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_block_with_an_alignment_is_reallocated_like_any_other() {
-        let heap = Heap::new(PageAllocator);
+        let heap = Heap::new(PageAllocator, MallocSlots::SHARED);
         for log2 in 4..=22 {
             let alignment = Alignment::from_log2(log2).unwrap();
             for len in [1, 100, 5000, 40_000] {
@@ -224,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_no_memory_can_hold_is_refused_and_a_realloc_to_it_keeps_the_block() {
-        let heap = Heap::new(PageAllocator);
+        let heap = Heap::new(PageAllocator, MallocSlots::SHARED);
         let filled = fill(heap.alloc(50).unwrap(), 7, 50);
         for len in [usize::MAX, usize::MAX - 15, isize::MAX as usize + 1, isize::MAX as usize] {
             assert!(heap.alloc(len).is_none() && heap.alloc_zeroed(len).is_none());
@@ -239,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_shrink_to_less_than_half_moves_to_a_smaller_block() {
-        let heap = Heap::new(PageAllocator);
+        let heap = Heap::new(PageAllocator, MallocSlots::SHARED);
         let block = heap.alloc(30_000).unwrap();
         // SAFETY: live; only the one returned is used from here on.
         let same = unsafe { heap.realloc(block, 20_000) }.unwrap();

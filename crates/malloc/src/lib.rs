@@ -52,12 +52,14 @@ use terrace_sys::{PageAllocator, page_size};
 use crate::{
     heap::{Heap, MALLOC_ALIGNMENT},
     pages::Pages,
+    slots::MallocSlots,
 };
 
 /// The memory of the process.
 static PAGES: Pages<PageAllocator> = Pages::new(PageAllocator);
 /// The heap of the process.
-static HEAP: Heap<&Pages<PageAllocator>> = Heap::new(&PAGES);
+// SAFETY: the only value of its type.
+static HEAP: Heap<&Pages<PageAllocator>, MallocSlots<true>> = Heap::new(&PAGES, unsafe { MallocSlots::sole() });
 
 /// Runs before other constructors (build.rs).
 #[cfg(not(test))]
@@ -115,7 +117,15 @@ fn invalid() -> *mut c_void {
 /// `malloc` of C: 0 bytes are a block of their own.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn malloc(len: usize) -> *mut c_void {
-    or_out_of_memory(HEAP.alloc(len))
+    #[cold]
+    #[inline(never)]
+    extern "C" fn slow(len: usize) -> *mut c_void {
+        or_out_of_memory(HEAP.alloc(len))
+    }
+    match HEAP.alloc_at_hand(len) {
+        Some(block) => block.as_ptr().cast(),
+        None => slow(len), // The last call, of a function that does not unwind: a jump.
+    }
 }
 
 /// `free` of C.
@@ -124,9 +134,28 @@ pub extern "C" fn malloc(len: usize) -> *mut c_void {
 /// Null, or a live block of this library, not used again.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn free(block: *mut c_void) {
-    if let Some(block) = NonNull::new(block.cast()) {
-        // SAFETY: the caller's promise.
-        unsafe { HEAP.free(block) };
+    // SAFETY: the caller's promise.
+    unsafe { release(block) }
+}
+
+/// # Safety
+/// As [`free`].
+#[inline(always)]
+unsafe fn release(block: *mut c_void) {
+    /// # Safety
+    /// As [`free`].
+    #[cold]
+    #[inline(never)]
+    unsafe extern "C" fn slow(block: *mut c_void) {
+        if let Some(block) = NonNull::new(block.cast()) {
+            // SAFETY: the caller's promise.
+            unsafe { HEAP.free(block) };
+        }
+    }
+    // SAFETY: the caller's promise.
+    if !unsafe { HEAP.free_at_hand(block.cast()) } {
+        // SAFETY: the caller's promise; nothing has happened.
+        unsafe { slow(block) }; // As in `malloc`, a jump.
     }
 }
 
@@ -241,10 +270,8 @@ pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
 /// As [`free`].
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn free_sized(block: *mut c_void, _: usize) {
-    if let Some(block) = NonNull::new(block.cast()) {
-        // SAFETY: the caller's promise.
-        unsafe { HEAP.free(block) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { release(block) }
 }
 
 /// `free_aligned_sized` of C23.
@@ -253,8 +280,6 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _: usize) {
 /// As [`free`].
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _: usize, _: usize) {
-    if let Some(block) = NonNull::new(block.cast()) {
-        // SAFETY: the caller's promise.
-        unsafe { HEAP.free(block) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { release(block) }
 }
