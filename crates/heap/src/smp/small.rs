@@ -175,7 +175,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 return Ok(chain);
             }
             let pages = class::slab_pages(class);
-            let run = self.run(pages, class::slab_alignment(class))?;
+            let (run, _) = self.run(pages, class::slab_alignment(class))?;
             // The table comes second, and mostly out of the same region: what is refused leaves nothing behind.
             if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.

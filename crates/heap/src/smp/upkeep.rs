@@ -36,6 +36,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 unsafe { self.take_back(class, chain) };
             }
         }
+        self.empty_runs();
         self.purge(0);
     }
 
