@@ -343,7 +343,7 @@ fn a_process_that_may_have_no_more_memory_at_all_still_frees_and_reuses() {
         }
         let whole = words.len() == 10_000 && words.iter().all(|(n, word)| word.ends_with(&n.to_string()));
         // SAFETY: any length may be asked for.
-        whole && unsafe { libc::malloc(1 << 20) }.is_null()
+        whole && unsafe { libc::malloc(64 << 20) }.is_null()
     });
     assert_eq!(status, 0);
 }
