@@ -29,10 +29,13 @@
 //! # Ok::<(), terrace::AllocError>(())
 //! ```
 //!
-//! Features: `allocator-api2-02` (default) for collections.
+//! Features, both default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
+//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots.
 #![no_std]
 
+#[cfg(feature = "std")]
 mod global;
+#[cfg(feature = "std")]
 mod gpa;
 
 pub use terrace_core::*;
@@ -40,7 +43,9 @@ pub use terrace_heap::*;
 pub use terrace_sync::{NoSlots, Slots};
 pub use terrace_sys::*;
 
+#[cfg(feature = "std")]
 pub use global::Global;
+#[cfg(feature = "std")]
 pub use gpa::{Gpa, gpa};
 
 /// The general-purpose allocator over `A`, with a slot for each thread of the program.
@@ -56,5 +61,6 @@ pub use gpa::{Gpa, gpa};
 /// # let _ = requests.alloc_str("x")?;
 /// # Ok::<(), terrace::AllocError>(())
 /// ```
+#[cfg(feature = "std")]
 pub type SmpAllocator<A = PageAllocator, const BYTES: usize = { terrace_heap::smp::REGION }> =
     terrace_heap::SmpAllocator<A, ThreadSlots, BYTES>;
