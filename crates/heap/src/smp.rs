@@ -10,7 +10,8 @@
 //!   ──┼─────────────────────────────────────────────── one lock for a slab
 //!     ▼ pages.rs      runs of pages out of regions (region.rs, plan.rs, registry.rs)
 //!   ──┼─────────────────────────────────────────────── supply.rs: the backing, called without a lock
-//!   above 32 KiB      straight.rs: the backing's own blocks, written down in large.rs
+//!   above 32 KiB      medium.rs: runs of pages of their own
+//!   above 1 MiB       straight.rs: the backing's own blocks, written down in large.rs
 //! ```
 //!
 //! The idea is Zig's `std.heap.SmpAllocator`: slots bounded by the processors, which threads take over from one another,
@@ -46,6 +47,7 @@ mod class;
 mod depot;
 mod large;
 mod magazine;
+mod medium;
 mod pages;
 mod plan;
 mod region;
@@ -65,7 +67,7 @@ use core::{
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns};
 use terrace_sync::{
     Lock, Slots,
-    atomic::{AtomicPtr, Ordering},
+    atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
 
 use self::{
@@ -73,6 +75,7 @@ use self::{
     depot::Depot,
     large::{Book, Large},
     magazine::Slot,
+    medium::RUNS,
     pages::Pages,
     region::Region,
     supply::decommit_pages,
@@ -97,7 +100,7 @@ type DecommitFn<A> = unsafe fn(&A, NonNull<[u8]>) -> bool;
 /// The general-purpose allocator.
 ///
 /// - **I1** Every block of at most 32 KiB, and of such an alignment, is one of a slab's of its class; every other
-///   block is one of the backing's, aligned to a page at least, and in the book.
+///   block is aligned to a page at least, and is a run of a region, or one of the backing's and in the book.
 /// - **I2** `table` is null or a block of the backing with `slots.count() + 2` slots: number 0 is nobody's and empty,
 ///   the last is common to all who have no number, under `common`.
 /// - **I3** Locks are taken in the order common, a depot, pages; the book alone; and none is held while
@@ -107,6 +110,7 @@ pub struct SmpAllocator<A: Allocator, S: Slots, const BYTES: usize = REGION> {
     depots: [Lock<Depot<BYTES>>; CLASSES],
     pages: Pages<BYTES>,
     book: Lock<Book>,
+    runs: [AtomicUsize; RUNS],
     common: Lock<()>,
     decommit: Option<DecommitFn<A>>,
     slots: S,
@@ -165,6 +169,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 depots: terrace_sync::repeat!(Lock::new(Depot::new()); CLASSES),
                 pages: Pages::new(),
                 book: Lock::new(Book::new()),
+                runs: terrace_sync::repeat!(AtomicUsize::new(0); RUNS),
                 common: Lock::new(()),
                 decommit,
                 slots,

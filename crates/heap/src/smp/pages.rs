@@ -52,8 +52,9 @@ impl<const BYTES: usize> Pages<BYTES> {
 }
 
 impl<const BYTES: usize> State<BYTES> {
-    /// Hands out `len` pages in a row, the first a multiple of `alignment` pages. `None`: no region has them.
-    pub(crate) fn take_run(&mut self, len: usize, alignment: usize) -> Option<NonNull<u8>> {
+    /// Hands out `len` pages in a row, the first a multiple of `alignment` pages, and says whether all are clean.
+    /// `None`: no region has them.
+    pub(crate) fn take_run(&mut self, len: usize, alignment: usize) -> Option<(NonNull<u8>, bool)> {
         let mut at = self.open;
         while let Some(start) = NonNull::new(at) {
             // SAFETY: by I2 a region.
@@ -72,19 +73,43 @@ impl<const BYTES: usize> State<BYTES> {
                 }
                 continue;
             };
-            plan::set(free, first, len, false);
-            // SAFETY: `self` is behind the lock.
-            let cleaned = plan::set(unsafe { region.dirty_map() }, first, len, false);
-            header.free_pages -= len;
-            header.dirty_pages -= cleaned;
-            self.dirty -= cleaned;
-            self.used += len;
-            if header.free_pages == 0 {
-                self.unlist(region);
-            }
-            return Some(region.page(first));
+            let clean = self.take_pages(region, first, len);
+            return Some((region.page(first), clean));
         }
         None
+    }
+
+    /// Takes free pages out of the maps; whether all were clean.
+    fn take_pages(&mut self, region: Region<BYTES>, first: usize, len: usize) -> bool {
+        // SAFETY: `self` is behind the lock.
+        plan::set(unsafe { region.free_map() }, first, len, false);
+        // SAFETY: `self` is behind the lock.
+        let cleaned = plan::set(unsafe { region.dirty_map() }, first, len, false);
+        // SAFETY: `self` is behind the lock.
+        let header = unsafe { region.header() };
+        header.free_pages -= len;
+        header.dirty_pages -= cleaned;
+        self.dirty -= cleaned;
+        self.used += len;
+        if header.free_pages == 0 {
+            self.unlist(region);
+        }
+        cleaned == 0
+    }
+
+    /// Hands out the `more` pages behind a run of `len`, where they are free; whether they are clean.
+    ///
+    /// # Safety
+    /// The run was handed out by [`take_run`](Self::take_run), and is the caller's.
+    pub(crate) unsafe fn extend_run(&mut self, start: NonNull<u8>, len: usize, more: usize) -> Option<bool> {
+        // SAFETY: a run lies in a region.
+        let region = unsafe { Region::<BYTES>::of(start) };
+        let end = Region::<BYTES>::page_number(start) + len;
+        // SAFETY: `self` is behind the lock.
+        let free = plan::next_run(unsafe { region.free_map() }, end);
+        let (from, room) = free.filter(|&(from, room)| from == end && room >= more)?;
+        debug_assert!(room >= more);
+        Some(self.take_pages(region, from, more))
     }
 
     /// Takes a run back, or a part of one. `true`: its region has no run left.
@@ -183,18 +208,7 @@ impl<const BYTES: usize> State<BYTES> {
         // SAFETY: `self` is behind the lock.
         let dirty = unsafe { region.dirty_map() };
         let (first, len) = plan::next_run(dirty, 0)?;
-        plan::set(dirty, first, len, false);
-        // SAFETY: `self` is behind the lock.
-        plan::set(unsafe { region.free_map() }, first, len, false);
-        // SAFETY: `self` is behind the lock.
-        let header = unsafe { region.header() };
-        header.free_pages -= len;
-        header.dirty_pages -= len;
-        self.dirty -= len;
-        self.used += len;
-        if header.free_pages == 0 {
-            self.unlist(region);
-        }
+        self.take_pages(region, first, len);
         Some((region.page(first), NonZeroUsize::new(len)?))
     }
 

@@ -36,6 +36,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 unsafe { self.take_back(class, chain) };
             }
         }
+        self.empty_runs();
         self.purge(0);
     }
 
@@ -112,5 +113,24 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
         // SAFETY: locked by the caller's promise.
         unsafe { self.common.unlock() };
+    }
+
+    /// Gives up what lay in the magazines of `number`, which its thread may have been writing when a fork left it behind.
+    /// Its blocks are lost to the child; the number can be given to somebody else.
+    ///
+    /// # Safety
+    /// This is the child of a fork, in which no thread uses the number.
+    pub unsafe fn forget_slot(&self, number: usize) {
+        let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
+        if (1..=self.slots.count()).contains(&number) {
+            // SAFETY: by I2 the table has that slot.
+            let slot = unsafe { table.add(number) };
+            // SAFETY: by I2 a slot.
+            let slot = unsafe { slot.as_ref() };
+            for class in 0..CLASSES {
+                // SAFETY: nobody else's, by the caller's promise. The chains are not followed: they may end anywhere.
+                let _ = unsafe { slot.empty(class) };
+            }
+        }
     }
 }

@@ -1,0 +1,66 @@
+//! Terrace: allocators in layers, through one door.
+//!
+//! ```text
+//!   gpa()               the everyday stack, an instance of your own         gpa.rs
+//!   Global              the same as the program's #[global_allocator]       global.rs
+//!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
+//!   ─────────────
+//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name
+//! ```
+//!
+//! One line gives a program another malloc:
+//!
+//! ```
+//! #[global_allocator]
+//! static A: terrace::Global = terrace::Global::new();
+//!
+//! assert_eq!(vec![1, 2, 3].len(), 3);
+//! ```
+//!
+//! And one gives a part of it an allocator of its own, whose memory ends with it:
+//!
+//! ```
+//! use terrace::AllocatorExt;
+//!
+//! let gpa = terrace::gpa();
+//! let numbers = gpa.alloc_slice::<u32>(100)?;
+//! // SAFETY: live, of this allocator, not used again.
+//! unsafe { gpa.free_slice(numbers) };
+//! # Ok::<(), terrace::AllocError>(())
+//! ```
+//!
+//! Features, both default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
+//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots.
+#![no_std]
+
+#[cfg(feature = "std")]
+mod global;
+#[cfg(feature = "std")]
+mod gpa;
+
+pub use terrace_core::*;
+pub use terrace_heap::*;
+pub use terrace_sync::{NoSlots, Slots};
+pub use terrace_sys::*;
+
+#[cfg(feature = "std")]
+pub use global::Global;
+#[cfg(feature = "std")]
+pub use gpa::{Gpa, gpa};
+
+/// The general-purpose allocator over `A`, with a slot for each thread of the program.
+///
+/// `BYTES` is what it asks of its backing at a time, 4 MiB unless told otherwise: less for a backing that is small.
+///
+/// ```
+/// use terrace::{ArenaAllocator, PageAllocator, SmpAllocator, ThreadSlots};
+///
+/// static SHARED: SmpAllocator = SmpAllocator::with_decommit(PageAllocator, ThreadSlots);
+///
+/// let requests = ArenaAllocator::new(&SHARED); // any layer may stand on it
+/// # let _ = requests.alloc_str("x")?;
+/// # Ok::<(), terrace::AllocError>(())
+/// ```
+#[cfg(feature = "std")]
+pub type SmpAllocator<A = PageAllocator, const BYTES: usize = { terrace_heap::smp::REGION }> =
+    terrace_heap::SmpAllocator<A, ThreadSlots, BYTES>;
