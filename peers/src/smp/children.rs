@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{cells::Cell, contestants::Contestant};
+use super::cells::Cell;
 
 /// The word that makes this program a child.
 pub const WORD: &str = "smp-work";
@@ -55,22 +55,22 @@ impl Drop for Worker {
     }
 }
 
-/// This program, with `library` before the C library. Nothing of the environment tunes an allocator.
+/// This program, with `library` before the C library.
 fn command(library: Option<&Path>) -> Result<Command> {
     let mut command = Command::new(env::current_exe()?);
-    clean(&mut command);
-    if let Some(library) = library {
-        command.env("LD_PRELOAD", library);
-    }
+    prepare(&mut command, library);
     Ok(command)
 }
 
-fn clean(command: &mut Command) {
-    let tunes = |name: &str| {
-        ["MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"].iter().any(|word| name.starts_with(word))
-    };
+/// Preloads `library`, and nothing else; nothing in the environment tunes an allocator.
+pub fn prepare(command: &mut Command, library: Option<&Path>) {
+    let words = ["MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"];
+    let tunes = |name: &str| words.iter().any(|word| name.starts_with(word));
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(tunes)) {
         command.env_remove(name);
+    }
+    if let Some(library) = library {
+        command.env("LD_PRELOAD", library);
     }
 }
 
@@ -80,29 +80,4 @@ pub fn probe(library: &Path) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} ({}) {}", library.display(), output.status, said.trim());
     Ok(())
-}
-
-/// Instructions of a malloc and a free, or why they were not counted.
-pub fn instructions(cell: &Cell, contestant: &Contestant) -> Result<f64> {
-    let library = contestant.library.as_deref();
-    let difference = |what: &str| -> Result<f64> {
-        let fewer = counted(library, what, cell.count)?;
-        Ok((counted(library, what, 2 * cell.count)? - fewer) / cell.count as f64)
-    };
-    Ok(difference("pair")? - difference("loop")?)
-}
-
-fn counted(library: Option<&Path>, what: &str, count: usize) -> Result<f64> {
-    let mut command = Command::new("valgrind");
-    clean(&mut command);
-    if let Some(library) = library {
-        command.env("LD_PRELOAD", library);
-    }
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    command.arg(env::current_exe()?).args([WORD, what, &count.to_string()]).stdin(Stdio::null());
-    let output = command.output().context("valgrind cannot be started: install it (apt-get install valgrind)")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let collected = text.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, number) = collected.with_context(|| format!("callgrind counted nothing ({})", output.status))?;
-    Ok(number.trim().parse()?)
 }

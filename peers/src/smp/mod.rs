@@ -9,6 +9,7 @@
 mod cells;
 mod children;
 mod contestants;
+mod counting;
 mod figures;
 mod recipes;
 mod report;
@@ -97,7 +98,7 @@ fn in_fresh_processes(cell: &Cell, present: &[&Contestant], samples: &mut ByName
         for turn in 0..present.len() {
             let contestant = present[(round + turn) % present.len()];
             let figure = match cell.kind {
-                Kind::Instructions => children::instructions(cell, contestant),
+                Kind::Instructions => counting::instructions(cell, contestant),
                 _ => Worker::start(cell, contestant.library.as_deref()).and_then(|mut worker| Ok(worker.ask(b'b')?[0])),
             };
             match figure {

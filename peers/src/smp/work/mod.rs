@@ -11,7 +11,10 @@ mod one;
 mod os;
 mod table;
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use self::{
     calls::{Plain, Sampled},
@@ -42,17 +45,20 @@ pub fn run(words: &[String]) {
     let mut work = Work::new(&cell);
     let base = before + table::taken();
     work.fill();
-    work.batch(cell.count); // Warm: slabs, caches, branch predictors.
+    let count = work.warm(cell.count);
     while let Some(word) = os::asked() {
         match word {
-            b'b' => os::answer([work.timed(cell.count), 0.0, 0.0, 0.0]),
-            b's' => os::answer(work.sampled(cell.count)),
+            b'b' => os::answer([work.timed(count), 0.0, 0.0, 0.0]),
+            b's' => os::answer(work.sampled(count)),
             _ => os::answer([os::resident().saturating_sub(base) as f64, 0.0, 0.0, 0.0]),
         }
     }
     // Threads of the work still wait; nobody does for them.
     std::process::exit(0);
 }
+
+/// A batch of one thread.
+const LONGEST: Duration = Duration::from_millis(50);
 
 enum Work {
     One(Box<One>),
@@ -78,10 +84,25 @@ impl Work {
         }
     }
 
+    /// Slabs, caches, branch predictors. Says how many operations make a batch: all, but of an allocator that would
+    /// take longer than [`LONGEST`] for them so many as fit.
+    fn warm(&mut self, count: usize) -> usize {
+        self.batch((count / 8).max(1));
+        let start = Instant::now();
+        let first = (count / 8).max(1);
+        self.batch(first);
+        let each = start.elapsed().as_secs_f64() / first as f64;
+        let fit = (LONGEST.as_secs_f64() / each) as usize;
+        match self {
+            Self::One(_) => count.min(fit.max(1)),
+            Self::Many(_) => count,
+        }
+    }
+
     /// Nanoseconds of an operation; before it a little of the same, since others ran on this processor meanwhile.
     fn timed(&mut self, count: usize) -> f64 {
         if let Self::One(one) = self {
-            one.batch(&mut Plain, count / 8);
+            one.batch(&mut Plain, count / 8); // Nothing where one operation is a batch.
         }
         let start = Instant::now();
         self.batch(black_box(count));
@@ -97,14 +118,23 @@ impl Work {
     }
 }
 
-/// The loop of a pair with its calls, or without them: for callgrind.
+/// The loop of a pair with its calls, or without them, for counting; between two signals where `what` says so.
 fn counted(what: &str, count: usize) {
     let words = ["pair", "64", "0", "0", "0", "0", "1", "1", "0"].map(String::from);
     let cell = Cell::from_words(&words).expect("the words of a cell");
     let mut one = One::new(&cell);
-    one.batch(&mut Plain, 1000); // The same in both: what comes before the steady state falls out of the difference.
-    match what {
-        "pair" => one.batch(&mut Plain, count),
-        _ => one.batch(&mut calls::Nothing::default(), count),
+    one.batch(&mut Plain, 1000); // What comes before the steady state is not counted.
+    let marked = what.starts_with("marked");
+    let mark = || {
+        if marked {
+            os::signal()
+        }
+    };
+    mark();
+    if what.ends_with("pair") {
+        one.batch(&mut Plain, count);
+    } else {
+        one.batch(&mut calls::Nothing::default(), count);
     }
+    mark();
 }
