@@ -62,7 +62,7 @@ fn command(library: Option<&Path>) -> Result<Command> {
     Ok(command)
 }
 
-/// Preloads `library`, and nothing else; nothing in the environment tunes an allocator.
+/// Preloads `library`, and nothing else; nothing in the environment tunes an allocator, one case apart.
 pub fn prepare(command: &mut Command, library: Option<&Path>) {
     let words = ["MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"];
     let tunes = |name: &str| words.iter().any(|word| name.starts_with(word));
@@ -71,6 +71,10 @@ pub fn prepare(command: &mut Command, library: Option<&Path>) {
     }
     if let Some(library) = library {
         command.env("LD_PRELOAD", library);
+        // Its documentation asks for it: the C library's own use of restartable sequences keeps it from using them.
+        if library.ends_with("libtcmalloc.so") {
+            command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+        }
     }
 }
 

@@ -159,17 +159,3 @@ fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The child's program is this test's own where `children` starts it, so the work is done in here instead.
-    #[test]
-    fn each_cell_with_a_word_for_a_child_is_understood_by_it() {
-        for cell in Cells::load().expect("smp.toml").chosen(&[], true, Some(1)) {
-            let told = Cell::from_words(&cell.words());
-            assert!(told.is_some(), "{}", cell.name);
-        }
-    }
-}

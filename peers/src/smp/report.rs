@@ -102,6 +102,8 @@ impl Row {
     pub fn compare(&mut self) {
         let best = best_peer(&self.figures, OURS);
         self.best_peer = best.map(|(name, _)| name);
+        // No ratio to nothing: of what a peer left, that may be.
+        let best = best.filter(|(_, figure)| *figure > 0.0);
         self.ratio = best.and_then(|(_, figure)| Some(self.figures.get(OURS)? / figure));
     }
 

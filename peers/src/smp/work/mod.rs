@@ -88,8 +88,8 @@ impl Work {
     /// take longer than [`LONGEST`] for them so many as fit.
     fn warm(&mut self, count: usize) -> usize {
         self.batch((count / 8).max(1));
-        let start = Instant::now();
         let first = (count / 8).max(1);
+        let start = Instant::now();
         self.batch(first);
         let each = start.elapsed().as_secs_f64() / first as f64;
         let fit = (LONGEST.as_secs_f64() / each) as usize;
@@ -99,14 +99,17 @@ impl Work {
         }
     }
 
-    /// Nanoseconds of an operation; before it a little of the same, since others ran on this processor meanwhile.
+    /// Nanoseconds of an operation; before it a little of the same, since others ran on this processor meanwhile. Of one
+    /// thread's work the time is the process's share of the processor, so that it is the same on a busy machine; where
+    /// threads wait for one another it is the clock's.
     fn timed(&mut self, count: usize) -> f64 {
         if let Self::One(one) = self {
             one.batch(&mut Plain, count / 8); // Nothing where one operation is a batch.
         }
-        let start = Instant::now();
+        let clock = if matches!(self, Self::One(_)) { os::processor_time } else { os::clock_time };
+        let start = clock();
         self.batch(black_box(count));
-        start.elapsed().as_nanos() as f64 / count as f64
+        (clock() - start) as f64 / count as f64
     }
 
     fn sampled(&mut self, count: usize) -> [f64; 4] {

@@ -59,6 +59,23 @@ pub fn probe() {
     }
 }
 
+/// Nanoseconds that this process had a processor, all its threads together.
+pub fn processor_time() -> u64 {
+    time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Nanoseconds that passed.
+pub fn clock_time() -> u64 {
+    time(libc::CLOCK_MONOTONIC)
+}
+
+fn time(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours and lives through the call.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Tells a parent that traces this process where it is.
 pub fn signal() {
     // SAFETY: without such a parent the process ends, which is what an unasked-for mark deserves.
