@@ -83,7 +83,7 @@ pub enum Unit {
     /// Resident bytes over live ones.
     #[serde(rename = "resident/live")]
     ResidentOverLive,
-    /// MiB resident above the start.
+    /// MiB resident.
     #[serde(rename = "MiB")]
     Mebibytes,
     #[serde(rename = "instructions")]

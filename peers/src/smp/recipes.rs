@@ -142,24 +142,19 @@ pub fn jemalloc(places: &Places) -> Result<Made> {
     Ok((places.made("jemalloc", command)?, source))
 }
 
-/// Google's. The crate leaves out the C interface, which is one more file of the same sources.
+/// Google's. The crate leaves out the C interface, which is one more file of the same sources. The whole archive is taken,
+/// or the object whose start-up code turns the caches on would be missing; the crate's bridge, which holds the allocator
+/// a second time, comes after ours and is left out.
 pub fn tcmalloc(places: &Places) -> Result<Made> {
     let (_, source) = places.sources("tcmalloc", "libtcmalloc-sys")?;
     let built = places.built("tcmalloc", "libtcmalloc-sys")?;
     let folder = built.join("patched_deps/c_src");
-    let mut command = Command::new(tool("c++")?);
-    command.args([
-        "-shared",
-        "-fPIC",
-        "-O3",
-        "-DNDEBUG",
-        "-w",
-        "-std=c++17",
-        "-DNOMINMAX",
-        "-DTCMALLOC_INTERNAL_8K_PAGES",
-    ]);
+    let mut command = shared("c++")?;
+    command.args(["-fvisibility=default", "-std=c++17", "-DNOMINMAX", "-DTCMALLOC_INTERNAL_8K_PAGES"]);
     include(&mut command, &[folder.join("abseil-cpp"), folder.join("tcmalloc")]);
-    command.arg(folder.join("tcmalloc/tcmalloc/tcmalloc.cc")).arg(built.join("libtcmalloc.a")).arg("-pthread");
+    command.arg(folder.join("tcmalloc/tcmalloc/tcmalloc.cc"));
+    command.arg("-Wl,--whole-archive,--allow-multiple-definition").arg(built.join("libtcmalloc.a"));
+    command.arg("-Wl,--no-whole-archive");
     Ok((places.made("tcmalloc", command)?, source))
 }
 

@@ -47,7 +47,7 @@ pub struct Row {
     /// Medians by contestant; who is missing failed, see `failed`.
     pub figures: ByName<f64>,
     pub quartiles: ByName<[f64; 2]>,
-    /// MiB resident above the start after the last batch.
+    /// MiB resident after the last batch, without files and without the work's own tables.
     #[serde(skip_serializing_if = "ByName::is_empty")]
     pub resident_mib: ByName<f64>,
     /// Nanoseconds of single calls picked at random, at 50, 99, 99.9 and 100 of a hundred; the clock's own included.

@@ -10,7 +10,7 @@ use super::{
     calls::{Calls, Plain},
     one::{touch, write},
     os,
-    table::{Random, Sizes, Table, mixture},
+    table::{Random, Sizes, Table, mixture, taken},
 };
 use crate::smp::cells::{Cell, Kind};
 
@@ -26,7 +26,6 @@ fn fragmentation(cell: &Cell) -> f64 {
     let (sizes, mut random) = (Sizes::new(cell), Random::new(cell.seed));
     let mut first = Table::new(cell.bytes / cell.size);
     let mut second = Table::new(cell.bytes / cell.second);
-    let base = os::resident();
     let mut lengths = Random::new(cell.seed + 1);
     let mut held = grow(first.entries(), cell.bytes, || sizes.pick(lengths.next()));
     lengths = Random::new(cell.seed + 1);
@@ -40,7 +39,7 @@ fn fragmentation(cell: &Cell) -> f64 {
         }
     }
     held += grow(second.entries(), cell.bytes - held, || cell.second);
-    os::resident().saturating_sub(base) as f64 / held as f64
+    os::resident().saturating_sub(taken()) as f64 / held as f64
 }
 
 /// Makes blocks until `bytes` are held, and says how many bytes are.
@@ -63,7 +62,6 @@ fn left(cell: &Cell) -> f64 {
     let mean = sizes.iter().sum::<usize>() / sizes.len();
     let mut table = Table::new(2 * cell.bytes / mean);
     let mut random = Random::new(cell.seed);
-    let base = os::resident();
     let mut made = 0;
     let mut held = 0;
     while held < cell.bytes && made < table.entries().len() {
@@ -87,7 +85,7 @@ fn left(cell: &Cell) -> f64 {
         Kind::LeftIdle => thread::sleep(Duration::from_secs(1)),
         _ => {}
     }
-    os::resident().saturating_sub(base) as f64 / f64::from(1 << 20)
+    os::resident().saturating_sub(taken()) as f64 / f64::from(1 << 20)
 }
 
 /// Asks whoever serves `malloc` to give back what it can, in its own words; who has none keeps what it has.

@@ -41,16 +41,14 @@ pub fn run(words: &[String]) {
         }
         return;
     }
-    let before = os::resident();
     let mut work = Work::new(&cell);
-    let base = before + table::taken();
     work.fill();
     let count = work.warm(cell.count);
     while let Some(word) = os::asked() {
         match word {
             b'b' => os::answer([work.timed(count), 0.0, 0.0, 0.0]),
             b's' => os::answer(work.sampled(count)),
-            _ => os::answer([os::resident().saturating_sub(base) as f64, 0.0, 0.0, 0.0]),
+            _ => os::answer([os::resident().saturating_sub(table::taken()) as f64, 0.0, 0.0, 0.0]),
         }
     }
     // Threads of the work still wait; nobody does for them.
@@ -99,14 +97,15 @@ impl Work {
         }
     }
 
-    /// Nanoseconds of an operation; before it a little of the same, since others ran on this processor meanwhile. Of one
-    /// thread's work the time is the process's share of the processor, so that it is the same on a busy machine; where
-    /// threads wait for one another it is the clock's.
+    /// Nanoseconds of an operation; before it a little of the same, since others ran on this processor meanwhile. Where
+    /// one thread works at a time, it is the process's share of the processor, so that it is the same on a busy machine; where
+    /// several do, it is the clock's.
     fn timed(&mut self, count: usize) -> f64 {
         if let Self::One(one) = self {
             one.batch(&mut Plain, count / 8); // Nothing where one operation is a batch.
         }
-        let clock = if matches!(self, Self::One(_)) { os::processor_time } else { os::clock_time };
+        let alone = matches!(self, Self::One(_) | Self::Many(Many::Births { .. }));
+        let clock = if alone { os::processor_time } else { os::clock_time };
         let start = clock();
         self.batch(black_box(count));
         (clock() - start) as f64 / count as f64
