@@ -112,11 +112,18 @@ fn trim() {
         return release();
     }
     if let Some(flush) = symbol(c"MallocExtension_Internal_ReleaseCpuMemory") {
-        // SAFETY: tcmalloc's `size_t MallocExtension_Internal_ReleaseCpuMemory(int cpu)`; `malloc_trim` does the rest.
+        // SAFETY: tcmalloc's `size_t MallocExtension_Internal_ReleaseCpuMemory(int cpu)`.
         let flush: extern "C" fn(libc::c_int) -> usize = unsafe { std::mem::transmute(flush) };
         for cpu in 0..thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) {
             flush(cpu as libc::c_int);
         }
+    }
+    // tcmalloc's `malloc_trim` is there, but releases nothing.
+    if let Some(release) = symbol(c"MallocExtension_Internal_ReleaseMemoryToSystem") {
+        // SAFETY: tcmalloc's `size_t MallocExtension_Internal_ReleaseMemoryToSystem(size_t bytes)`.
+        let release: extern "C" fn(usize) -> usize = unsafe { std::mem::transmute(release) };
+        release(1 << 40);
+        return;
     }
     if let Some(trim) = symbol(c"malloc_trim") {
         // SAFETY: `int malloc_trim(size_t pad)`, ours or the C library's.
