@@ -124,7 +124,9 @@ impl Cells {
         for cell in &mut chosen {
             let usual = if cell.rounds == 0 { self.rounds } else { cell.rounds };
             let wanted = if quick { self.quick_rounds.min(usual) } else { usual };
-            cell.rounds = rounds.unwrap_or(wanted).max(1);
+            // A count is the same each time.
+            let once = cell.kind == Kind::Instructions;
+            cell.rounds = if once { 1 } else { rounds.unwrap_or(wanted).max(1) };
             if quick {
                 cell.count = (cell.count / self.quick).max(1);
                 cell.bytes /= self.quick;

@@ -7,13 +7,13 @@
 //! ```
 
 mod cells;
+mod child;
 mod children;
 mod contestants;
 mod counting;
 mod figures;
 mod recipes;
 mod report;
-mod work;
 
 use std::{fs, path::PathBuf, thread};
 
@@ -44,7 +44,7 @@ pub struct Options {
 
 /// Does a child's part.
 pub fn work(words: &[String]) {
-    work::run(words);
+    child::run(words);
 }
 
 /// Runs the cells whose names contain one of `only`, and prints the report as JSON.
