@@ -82,7 +82,8 @@ pub fn text(report: &serde_json::Value) -> anyhow::Result<String> {
     }
     for goal in &report.goals {
         let word = goal.met.map_or("unknown", |met| if met { "met" } else { "MISSED" });
-        writeln!(text, "{word:<8} {}{}{}", goal.goal, if goal.says.is_empty() { "" } else { ": " }, goal.says)?;
+        let says = if goal.says.is_empty() { String::new() } else { format!(": {}", goal.says) };
+        text += &lines(&format!("{word:<8} {}{says}", goal.goal));
     }
     text += &report.remarks();
     Ok(text)
