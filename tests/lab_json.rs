@@ -1,6 +1,6 @@
 //! The JSON that `cargo lab demo` and `cargo lab bench` write has the shape that scripts rely on.
 //!
-//! `.ci/run` runs them and names their files in `TERRACE_DEMO_JSON` and `TERRACE_BENCH_JSON`; without that
+//! `.ci/run` runs them and names their files in `TERRACE_DEMO_JSON`, `TERRACE_BENCH_JSON` and `TERRACE_SMP_JSON`; without that
 //! no file is checked, and the test says so. The checks themselves are tested on good and bad documents always.
 
 use serde_json::{Value, json};
@@ -82,6 +82,38 @@ fn ratio_is_to_the_best_peer(row: &Value) -> bool {
     is_best && (number(&row["ours_ns"]) / best - number(&row["ratio"])).abs() < 0.001
 }
 
+/// What is wrong with the report of the group `smp`.
+fn smp_mistakes(document: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let empty = Vec::new();
+    let list = |key: &str| document[key].as_array().unwrap_or(&empty);
+    let present: Vec<&str> = list("contestants")
+        .iter()
+        .filter(|contestant| contestant["absent"].is_null())
+        .filter_map(|contestant| contestant["name"].as_str())
+        .collect();
+    for one in list("contestants").iter().filter(|one| one["absent"].as_str().is_some_and(str::is_empty)) {
+        wrong.push(format!("{} is absent without a reason", one["name"]));
+    }
+    if present.is_empty() || list("rows").is_empty() {
+        wrong.push("nobody takes part, or no rows".into());
+    }
+    for (index, row) in list("rows").iter().enumerate() {
+        for name in present.iter().filter(|name| row["failed"][**name].is_null()) {
+            numbers(&row["figures"], &[name], &format!("rows[{index}].figures"), &mut wrong);
+        }
+        let best = row["figures"][row["best_peer"].as_str().unwrap_or_default()].as_f64().filter(|best| *best > 0.0);
+        let ratio = row["figures"]["terrace"].as_f64().zip(best).map(|(ours, best)| ours / best);
+        if ratio.is_some_and(|ratio| row["ratio"].as_f64().is_none_or(|said| (said - ratio).abs() > 0.001)) {
+            wrong.push(format!("rows[{index}].ratio is not ours to the best peer's"));
+        }
+    }
+    if list("goals").len() < 7 {
+        wrong.push("a goal is missing".into());
+    }
+    wrong
+}
+
 /// The document that `.ci/run` names in `variable`, where it does.
 fn document(variable: &str) -> Option<Value> {
     let Some(path) = std::env::var_os(variable) else {
@@ -102,6 +134,33 @@ fn the_demo_writes_what_scripts_rely_on() {
 fn a_bench_group_writes_what_scripts_rely_on() {
     let wrong = document("TERRACE_BENCH_JSON").map_or_else(Vec::new, |document| bench_mistakes(&document));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_group_smp_writes_what_scripts_rely_on() {
+    let wrong = document("TERRACE_SMP_JSON").map_or_else(Vec::new, |document| smp_mistakes(&document));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_mistake_in_an_smp_report_is_named() {
+    let good = json!({
+        "contestants": [{"name": "terrace"}, {"name": "glibc"}, {"name": "zig", "absent": "install it"}],
+        "rows": [{"cell": "pair", "figures": {"terrace": 3.0, "glibc": 6.0}, "best_peer": "glibc", "ratio": 0.5}],
+        "goals": [1, 2, 3, 4, 5, 6, 7],
+    });
+    assert_eq!(smp_mistakes(&good), Vec::<String>::new());
+    for (pointer, spoiled) in [
+        ("/contestants/2/absent", json!("")),
+        ("/rows", json!([])),
+        ("/rows/0/ratio", json!(0.6)),
+        ("/rows/0/figures/glibc", json!(-6.0)),
+        ("/goals", json!([1])),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).expect("the good document has it") = spoiled;
+        assert!(!smp_mistakes(&bad).is_empty(), "{pointer}");
+    }
 }
 
 fn good() -> Value {

@@ -15,6 +15,9 @@ mod fixed;
 mod harness;
 mod page;
 mod pool;
+mod smp;
+
+use std::env;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -32,12 +35,14 @@ struct Arguments {
     /// Count instructions too, by callgrind (valgrind must be installed; a minute or two).
     #[arg(long)]
     instructions: bool,
-    /// Only cells whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
+    /// Only cells whose name contains one of these, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<String>,
     /// Timed batches of each allocator, instead of the number in cells.toml.
     #[arg(long)]
     rounds: Option<usize>,
+    #[command(flatten)]
+    smp: smp::Options,
     /// Run one competitor of one cell, untimed: for counting from outside.
     #[arg(long, num_args = 2, value_names = ["CELL", "NAME"], hide = true)]
     alone: Option<Vec<String>>,
@@ -56,6 +61,8 @@ enum Group {
     Page,
     /// The pool beside slab, typed-arena and blink-alloc.
     Pool,
+    /// The C malloc beside the C library's, mimalloc, snmalloc, jemalloc, rpmalloc and others.
+    Smp,
 }
 
 impl Group {
@@ -65,6 +72,7 @@ impl Group {
             Self::Fixed => "fixed",
             Self::Page => "page",
             Self::Pool => "pool",
+            Self::Smp => "smp",
         }
     }
 
@@ -74,6 +82,7 @@ impl Group {
             Self::Fixed => &cells.fixed,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
+            Self::Smp => &[], // Its cells, and all else, are its own.
         }
     }
 
@@ -83,13 +92,14 @@ impl Group {
             Self::Fixed => fixed::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
+            Self::Smp => Vec::new(),
         }
     }
 
     /// Requests to the backing, or system calls, of one repetition.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
         match self {
-            Self::Arena | Self::Fixed | Self::Pool => {
+            Self::Arena | Self::Fixed | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
                 Ok((counting::requests() - before) as f64 / 10.0)
@@ -100,16 +110,24 @@ impl Group {
 }
 
 fn main() -> Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == smp::WORD) {
+        smp::work(&words[1..]);
+        return Ok(());
+    }
     let arguments = Arguments::parse();
-    let cells = Cells::load()?;
     let group = arguments.group;
+    if matches!(group, Group::Smp) {
+        return smp::run(&arguments.smp, &arguments.only, arguments.rounds);
+    }
+    let cells = Cells::load()?;
     if let Some([cell, name]) = arguments.alone.as_deref() {
         return run_alone(group, &cells, cell, name, arguments.repetitions);
     }
     eprintln!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     let mut rows = Vec::new();
     for cell in group.cells(&cells) {
-        if arguments.only.as_ref().is_none_or(|only| cell.name.contains(only)) {
+        if arguments.only.is_empty() || arguments.only.iter().any(|only| cell.name.contains(only)) {
             let row = measure(group, cell, arguments.rounds.unwrap_or(cells.rounds), arguments.instructions)?;
             eprintln!("{:<36} {:8.2} ns, {:.3} of {}", row.cell, row.ours_ns, row.ratio, row.best_peer);
             rows.push(row);

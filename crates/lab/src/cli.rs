@@ -187,9 +187,11 @@ pub struct Compare {
 Examples:
   cargo lab bench page
   cargo lab bench arena --json arena.json
-  cargo lab bench arena -- --instructions")]
+  cargo lab bench arena -- --instructions
+  cargo lab bench smp --json smp.json
+  cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group, for instance page or arena
+    /// The group: arena, fixed, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::bench_smp;
 use crate::{
     cli::Bench,
     json::Sink,
@@ -50,8 +51,13 @@ pub fn run(options: &Bench) -> anyhow::Result<()> {
         options.group,
         output.status
     );
-    let cells: Vec<Cell> = serde_json::from_slice(&output.stdout)
-        .context("the benchmark's figures cannot be read; build the lab and the peers from the same checkout")?;
+    let unreadable = "the benchmark's figures cannot be read; build the lab and the peers from the same checkout";
+    if options.group == "smp" {
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).context(unreadable)?;
+        sink.write(&report)?;
+        return sink.say(&bench_smp::text(&report)?);
+    }
+    let cells: Vec<Cell> = serde_json::from_slice(&output.stdout).context(unreadable)?;
     sink.write(&cells)?;
     sink.say(&text(&cells))
 }
