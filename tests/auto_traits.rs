@@ -19,7 +19,7 @@ use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
-use terrace_sync::{Held, Lock, NoSlots, Slots};
+use terrace_sync::{Held, Lock, NoSlots, Slots, Zeroes};
 use terrace_sys::{
     MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, ThreadSlots, TunedPageAllocator,
     Unavailable,
@@ -86,6 +86,7 @@ table! {
     Held<'static, u8>:                      yes  yes  no    yes   no;
     Held<'static, Cell<u8>>:                yes  no   no    yes   no;
     Held<'static, Rc<u8>>:                  no   no   no    yes   no;
+    Zeroes:                                 yes  yes  no    yes   yes;
     NoSlots:                                yes  yes  yes   yes   yes;
     ThreadSlots:                            yes  yes  yes   yes   yes;
     PageAllocator:                          yes  yes  yes   yes   yes;

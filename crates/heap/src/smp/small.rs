@@ -177,8 +177,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             let pages = class::slab_pages(class);
             let run = self.run(pages, class::slab_alignment(class))?;
             // The table comes second, and mostly out of the same region: what is refused leaves nothing behind.
-            // Acquire: pairs with the Release of `create_table`, for the free of this block, which does not look.
-            if self.table.load(Ordering::Acquire).is_null() && self.create_table().is_err() {
+            // Relaxed: whoever looks into the slots loads it again.
+            if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.
                 unsafe { self.give_run(run, pages, false, 0) };
                 return Err(AllocError);

@@ -148,9 +148,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             None => self.backing.alloc_zeroed(len, alignment)?,
         };
         let new = table.cast().as_ptr();
-        // Release: pairs with the Acquire in `alloc_small` and here; the slots are zero, which is what an empty slot is.
-        // Acquire: whoever gets the block, and frees it without looking twice, has seen the slots of the table that stands.
-        if self.table.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Acquire).is_err() {
+        // Release: pairs with the Acquire in `slot` and its like; the slots are zero, which is what an empty slot is.
+        if self.table.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed).is_err() {
             // SAFETY: somebody else's stands; this one is ours still.
             unsafe { self.free_table(table) };
         }
