@@ -26,7 +26,7 @@ use terrace_core::{Alignment, Allocator};
 use terrace_sync::{Slots, atomic::Ordering};
 
 use super::{
-    RETAINED, SmpAllocator,
+    KEEP, RETAINED, SmpAllocator,
     class::{CLASSES, LARGEST, PAGE},
     region::Region,
 };
@@ -131,7 +131,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         for run in &self.runs {
             let out = run.swap(0, Ordering::Acquire);
             // SAFETY: out of the table.
-            unsafe { self.give_at_hand(out, RETAINED) };
+            unsafe { self.give_at_hand(out, KEEP) };
         }
     }
 
