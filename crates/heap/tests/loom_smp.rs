@@ -17,7 +17,7 @@ extern crate self as terrace_sync;
 extern crate terrace_sync as real_sync;
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc},
+    alloc::{Layout, alloc_zeroed},
     cell::Cell,
     num::NonZeroUsize,
     ptr::NonNull,
@@ -93,26 +93,59 @@ unsafe impl Slots for ModelSlots {
     }
 }
 
-/// The backing: memory that is never used twice, so that no order of its own hides what the allocator leaves out.
-#[derive(Default)]
+/// The backing: memory that is never used twice, so that no order of its own hides what the allocator leaves out. Its addresses
+/// are the same in every execution, since they decide where the registry looks.
 struct Ground {
-    blocks: Mutex<Vec<(usize, Layout, bool)>>,
+    start: NonNull<u8>,
+    blocks: Mutex<Vec<Given>>,
+}
+
+/// A block, and whether it is live.
+struct Given {
+    start: usize,
+    layout: Layout,
+    live: bool,
+}
+
+const GROUND: Layout = match Layout::from_size_align(24 * BYTES, 2 * BYTES) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a layout"),
+};
+
+std::thread_local! {
+    /// One for a test, whose executions follow one another.
+    static MEMORY: NonNull<u8> = {
+        // SAFETY: not of size zero.
+        NonNull::new(unsafe { alloc_zeroed(GROUND) }).expect("memory")
+    };
 }
 
 impl Ground {
+    fn new() -> Self {
+        Self { start: MEMORY.with(|memory| *memory), blocks: Mutex::default() }
+    }
+
     fn live(&self) -> usize {
-        self.blocks.lock().unwrap().iter().filter(|(_, _, live)| *live).count()
+        self.blocks.lock().unwrap().iter().filter(|block| block.live).count()
     }
 }
 
-// SAFETY: std's blocks, each handed out once and kept until the end.
+// SAFETY: the memory is the running execution's alone.
+unsafe impl Send for Ground {}
+// SAFETY: as above; what changes is locked.
+unsafe impl Sync for Ground {}
+
+// SAFETY: blocks behind one another, each handed out once.
 unsafe impl Allocator for Ground {
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let layout = Layout::from_size_align(len.get(), alignment.bytes()).map_err(|_| AllocError)?;
-        // SAFETY: not of size zero.
-        let block = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(AllocError)?;
-        self.blocks.lock().unwrap().push((block.as_ptr().expose_provenance(), layout, true));
-        Ok(block)
+        let mut blocks = self.blocks.lock().unwrap();
+        let end = blocks.last().map_or(0, |last| last.start + last.layout.size());
+        let start = alignment.forward(end).expect("a small offset");
+        assert!(start + len.get() <= GROUND.size(), "enough memory for the model");
+        blocks.push(Given { start, layout, live: true });
+        // SAFETY: inside the memory.
+        Ok(unsafe { self.start.add(start) })
     }
 
     unsafe fn resize(&self, _memory: NonNull<[u8]>, _alignment: Alignment, _new_len: NonZeroUsize) -> bool {
@@ -124,25 +157,20 @@ unsafe impl Allocator for Ground {
     }
 
     unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        let start = memory.addr().get() - self.start.addr().get();
         let mut blocks = self.blocks.lock().unwrap();
-        let back = blocks.iter_mut().find(|(start, ..)| *start == memory.addr().get()).expect("a block of this ground");
-        assert_eq!((back.1.size(), back.1.align(), back.2), (memory.len(), alignment.bytes(), true), "clause 11");
-        back.2 = false;
+        let back = blocks.iter_mut().find(|block| block.start == start).expect("a block of this ground");
+        let (len, strict) = (back.layout.size(), back.layout.align());
+        assert_eq!((len, strict, back.live), (memory.len(), alignment.bytes(), true), "clause 11");
+        back.live = false;
     }
 
     fn alloc_zeroed(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let block = self.alloc(len, alignment)?;
+        // SAFETY: just handed out.
+        unsafe { block.write_bytes(0, len.get()) };
         support::write(block.addr().get(), len.get()); // By this thread: whoever reads zeroes here has to know of it.
         Ok(block)
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        for (start, layout, _) in self.blocks.get_mut().unwrap().drain(..) {
-            // SAFETY: allocated with this layout in `alloc`.
-            unsafe { dealloc(std::ptr::with_exposed_provenance_mut(start), layout) };
-        }
     }
 }
 
@@ -162,7 +190,7 @@ impl Model {
     fn new(count: usize) -> Arc<Self> {
         let slots = ModelSlots { numbers: Numbers::new(), count };
         Arc::new(Self {
-            smp: SmpAllocator::new(Ground::default(), slots),
+            smp: SmpAllocator::new(Ground::new(), slots),
             live: Mutex::default(),
             handed: Mutex::default(),
         })
@@ -230,6 +258,11 @@ fn first_blocks() {
     both(2, |_| (), one, one);
 }
 
+/// As above, of different classes, so that no lock of a depot orders the two.
+fn first_blocks_apart() {
+    both(2, |_| (), one, |model| model.free(model.alloc(1)));
+}
+
 /// As above, of slabs with one block, whose thread puts nothing into a slot before it frees.
 fn first_lone_blocks() {
     both(2, |_| (), |model| model.free(model.alloc(1)), |model| model.free(model.alloc(1)));
@@ -270,11 +303,37 @@ fn common() {
 
 /// One thread trims while the other one works and dies.
 fn trim() {
+    both(2, |model| model.hand(1, 0), |model| model.smp.trim(), one);
+}
+
+/// A reserve is taken by who purges while its slot's thread takes or makes one.
+fn reserve() {
     fn before(model: &Model) {
-        model.hand(1, 0);
-        model.smp.slots().end_thread();
+        model.hand(5, 0);
     }
-    both(1, before, |model| model.smp.trim(), one);
+    fn free(model: &Model) {
+        (0..5).for_each(|_| model.free(model.handed()));
+    }
+    both(2, before, |model| _ = model.smp.purge_idle(), free);
+}
+
+/// Runs at hand go from thread to thread. A quarter of a region is a page here.
+fn runs() {
+    let slots = ModelSlots { numbers: Numbers::new(), count: 2 };
+    let smp: Arc<SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>> = Arc::new(SmpAllocator::new(Ground::new(), slots));
+    fn work(smp: &SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>) {
+        let start = smp.alloc_page();
+        support::write(start.addr().get(), 16);
+        // SAFETY: allocated above.
+        unsafe { smp.free_page(start) };
+    }
+    work(&smp);
+    let other = Arc::clone(&smp);
+    let thread = thread::spawn(move || work(&other));
+    work(&smp);
+    thread.join().unwrap();
+    smp.trim();
+    assert_eq!(smp.backing().live(), 0, "every region has come back");
 }
 
 fn region(number: usize) -> NonNull<u8> {
@@ -316,6 +375,11 @@ fn the_first_blocks_of_two_threads() {
 }
 
 #[test]
+fn the_first_blocks_of_two_threads_of_different_classes() {
+    check(Some(2), first_blocks_apart);
+}
+
+#[test]
 fn the_first_blocks_of_two_threads_that_fill_no_chain() {
     check(Some(2), first_lone_blocks);
 }
@@ -341,13 +405,23 @@ fn a_thread_trims_while_another_dies() {
 }
 
 #[test]
+fn a_reserve_is_taken_by_who_purges() {
+    check(Some(2), reserve);
+}
+
+#[test]
+fn runs_at_hand_go_from_thread_to_thread() {
+    check(Some(2), runs);
+}
+
+#[test]
 fn regions_are_found_while_others_come_and_go() {
     check(Some(2), registry);
 }
 
 #[test]
 fn the_table_of_slots_must_be_published() {
-    fails_without(("self.table.compare_exchange(", Ordering::Release), RACE, Some(2), first_blocks);
+    fails_without(("self.table.compare_exchange(", Ordering::Release), RACE, Some(2), first_blocks_apart);
 }
 
 #[test]
@@ -388,6 +462,27 @@ fn a_chain_must_be_acquired_from_the_depot() {
 #[test]
 fn a_common_slot_must_be_released() {
     fails_without(("self.held.store(false", Ordering::Release), RACE, Some(2), common);
+}
+
+#[test]
+fn a_reserve_must_be_released() {
+    fails_without(("self.reserve[class].swap(active, Ordering::AcqRel)", Ordering::AcqRel), RACE, Some(2), reserve);
+}
+
+#[test]
+fn a_reserve_must_be_acquired() {
+    let weakened = ("self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire)", Ordering::Acquire);
+    fails_without(weakened, RACE, Some(2), reserve);
+}
+
+#[test]
+fn a_run_at_hand_must_be_released() {
+    fails_without((".swap(block.addr().get() | pages, Ordering::AcqRel)", Ordering::AcqRel), RACE, Some(2), runs);
+}
+
+#[test]
+fn a_run_at_hand_must_be_acquired() {
+    fails_without(("run.compare_exchange(held, 0, Ordering::Acquire", Ordering::Acquire), RACE, Some(2), runs);
 }
 
 #[test]

@@ -174,7 +174,7 @@ mod tests {
                     "{len} {bytes}"
                 );
             }
-            assert_eq!(medium_pages(LARGEST + 1, bytes).is_some(), bytes >= 256 << 10, "{bytes}");
+            assert_eq!(medium_pages(LARGEST + 1, bytes).is_some(), bytes / 4 > LARGEST, "{bytes}");
         }
     }
 }

@@ -20,6 +20,10 @@ pub(crate) fn batch(_class: usize) -> u32 {
     2
 }
 
+pub(crate) fn depot_chains(_class: usize) -> u32 {
+    1
+}
+
 pub(crate) fn slab_pages(_class: usize) -> usize {
     1
 }

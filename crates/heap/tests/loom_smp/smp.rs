@@ -11,6 +11,8 @@ mod depot;
 mod large;
 #[path = "../../src/smp/magazine.rs"]
 mod magazine;
+#[path = "../../src/smp/medium.rs"]
+mod medium;
 #[path = "../../src/smp/pages.rs"]
 mod pages;
 #[path = "../../src/smp/plan.rs"]
@@ -30,16 +32,22 @@ mod upkeep;
 
 use core::ptr::{self, NonNull};
 
+use terrace_core::Alignment;
 use terrace_core::Allocator;
-use terrace_sync::{Lock, Slots, atomic::AtomicPtr};
+use terrace_sync::{
+    Lock, Slots,
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize},
+};
 
-use self::{class::CLASSES, depot::Depot, large::Book, magazine::Slot, pages::Pages};
+use self::{class::CLASSES, depot::Depot, large::Book, magazine::Slot, medium::RUNS, pages::Pages};
 
 /// A region.
 pub const BYTES: usize = 64 << 10;
 
-const CHAINS: u32 = 1;
 const RETAINED: usize = 0;
+const KEEP: usize = usize::MAX / 2;
+const MANY_CHAINS: u32 = 1;
+const PURGE_MILLIS: usize = usize::MAX;
 
 type DecommitFn<A> = unsafe fn(&A, NonNull<[u8]>) -> bool;
 
@@ -48,7 +56,10 @@ pub struct SmpAllocator<A: Allocator, S: Slots, const BYTES: usize> {
     depots: [Lock<Depot<BYTES>>; CLASSES],
     pages: Pages<BYTES>,
     book: Lock<Book>,
+    runs: [AtomicUsize; RUNS],
     common: Lock<()>,
+    purged: AtomicUsize,
+    idle: AtomicBool,
     decommit: Option<DecommitFn<A>>,
     slots: S,
     backing: A,
@@ -62,14 +73,17 @@ pub struct ClassStats {
     pub blocks_in_depot: usize,
 }
 
-impl<A: Allocator, S: Slots> SmpAllocator<A, S, BYTES> {
+impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub fn new(backing: A, slots: S) -> Self {
         Self {
             table: AtomicPtr::new(ptr::null_mut()),
             depots: [Lock::new(Depot::new()), Lock::new(Depot::new())],
             pages: Pages::new(),
             book: Lock::new(Book::new()),
+            runs: [const { AtomicUsize::new(0) }; RUNS],
             common: Lock::new(()),
+            purged: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
             decommit: None,
             slots,
             backing,
@@ -87,6 +101,18 @@ impl<A: Allocator, S: Slots> SmpAllocator<A, S, BYTES> {
     /// A block of a class, as `alloc` gets it.
     pub fn alloc(&self, class: usize) -> NonNull<u8> {
         self.alloc_small(class).expect("memory")
+    }
+
+    /// A medium block of a page.
+    pub fn alloc_page(&self) -> NonNull<u8> {
+        self.alloc_medium(class::LARGEST + 1, Alignment::ONE, false).expect("a page")
+    }
+
+    /// # Safety
+    /// As `free`: a live block of `alloc_page`, not used again.
+    pub unsafe fn free_page(&self, block: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_medium(block) }
     }
 
     /// # Safety
