@@ -40,10 +40,12 @@ std::thread_local! {
     /// Loom runs the threads of a model one after another in the thread of the test.
     static WORLD: RefCell<World> = RefCell::default();
     static WEAKENED: Cell<Option<Weakened>> = const { Cell::new(None) };
+    static MET: Cell<bool> = const { Cell::new(false) };
     static LINES: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::default();
 }
 
-/// A piece of a line of a production file, and the ordering that is taken away there.
+/// A piece of a line of a production file, and the ordering that is taken away there. Where the function says `track_caller` the
+/// line is not known, and the operation is named instead: `AtomicPtr::swap`.
 pub type Weakened = (&'static str, Ordering);
 
 pub use loom::sync::atomic::Ordering;
@@ -74,10 +76,13 @@ pub fn write(start: usize, len: usize) {
 
 /// What is asked, or Relaxed where a test takes it away.
 #[track_caller]
-fn ordering(asked: Ordering) -> Ordering {
+fn ordering(what: &str, asked: Ordering) -> Ordering {
     let place = panic::Location::caller();
     match WEAKENED.get() {
-        Some((text, ordering)) if ordering == asked && line_of(place).contains(text) => Ordering::Relaxed,
+        Some((text, ordering)) if ordering == asked && (what == text || line_of(place).contains(text)) => {
+            MET.set(true);
+            Ordering::Relaxed
+        }
         _ => asked,
     }
 }
@@ -128,13 +133,13 @@ pub mod atomic {
 
                 #[track_caller]
                 pub fn load(&self, asked: Ordering) -> $value {
-                    let asked = ordering(asked);
+                    let asked = ordering(concat!(stringify!($name), "::load"), asked);
                     self.loom().map_or_else(|| self.plain().load(asked), |loom| $from(loom.load(asked)))
                 }
 
                 #[track_caller]
                 pub fn store(&self, value: $value, asked: Ordering) {
-                    let asked = ordering(asked);
+                    let asked = ordering(concat!(stringify!($name), "::store"), asked);
                     match self.loom() {
                         Some(loom) if size_of::<$value>() == 1 => _ = loom.swap($to(value), asked),
                         Some(loom) => loom.store($to(value), asked),
@@ -144,7 +149,7 @@ pub mod atomic {
 
                 #[track_caller]
                 pub fn swap(&self, value: $value, asked: Ordering) -> $value {
-                    let asked = ordering(asked);
+                    let asked = ordering(concat!(stringify!($name), "::swap"), asked);
                     self.loom().map_or_else(|| self.plain().swap(value, asked), |loom| $from(loom.swap($to(value), asked)))
                 }
 
@@ -152,7 +157,8 @@ pub mod atomic {
                 pub fn compare_exchange(
                     &self, old: $value, new: $value, success: Ordering, failure: Ordering,
                 ) -> Result<$value, $value> {
-                    let (success, failure) = (ordering(success), ordering(failure));
+                    let what = concat!(stringify!($name), "::compare_exchange");
+                    let (success, failure) = (ordering(what, success), ordering(what, failure));
                     match self.loom() {
                         Some(loom) => {
                             loom.compare_exchange($to(old), $to(new), success, failure).map($from).map_err($from)
@@ -179,7 +185,7 @@ pub mod atomic {
     impl AtomicU64 {
         #[track_caller]
         pub fn fetch_or(&self, bits: u64, asked: Ordering) -> u64 {
-            let asked = ordering(asked);
+            let asked = ordering("AtomicU64::fetch_or", asked);
             match self.loom() {
                 Some(loom) => loom.fetch_or(bits as usize, asked) as u64,
                 None => self.plain().fetch_or(bits, asked),
@@ -188,7 +194,7 @@ pub mod atomic {
 
         #[track_caller]
         pub fn fetch_and(&self, bits: u64, asked: Ordering) -> u64 {
-            let asked = ordering(asked);
+            let asked = ordering("AtomicU64::fetch_and", asked);
             match self.loom() {
                 Some(loom) => loom.fetch_and(bits as usize, asked) as u64,
                 None => self.plain().fetch_and(bits, asked),
@@ -248,6 +254,7 @@ pub fn fails_without(weakened: Weakened, texts: &[&str], preemptions: Option<usi
     WEAKENED.set(Some(weakened));
     let failure = panic::catch_unwind(|| check(preemptions, model));
     WEAKENED.set(None);
+    assert!(MET.get(), "no access was weakened: the line is another");
     let failure = failure.expect_err("the model holds without this ordering");
     let text = failure.downcast_ref::<String>().map_or("", String::as_str);
     let text = failure.downcast_ref::<&str>().unwrap_or(&text);
