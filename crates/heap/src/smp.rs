@@ -56,6 +56,8 @@ mod slab;
 mod small;
 mod straight;
 mod supply;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use core::{
