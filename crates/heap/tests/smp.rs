@@ -7,8 +7,8 @@ use std::{num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
 use support::{Ground, Live, Shadow, align, cases, is_all, len, ops, slice};
-use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns, PageSize, SystemAllocator};
-use terrace_heap::SmpAllocator;
+use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns, PageSize, Stats, SystemAllocator};
+use terrace_heap::{SmpAllocator, StatsAllocator};
 use terrace_sync::{NoSlots, Slots};
 
 const SMALL: usize = 64 << 10;
@@ -182,8 +182,9 @@ fn out_of_memory_leaves_all_blocks_intact() {
 
 /// In large regions a run may have more pages than fit beside its address in a word.
 #[test]
-fn long_runs_of_large_regions_do_not_overlap() {
-    let smp = SmpAllocator::<_, _, { 128 << 20 }>::with_region_size(SystemAllocator, NoSlots);
+fn long_runs_of_large_regions_come_back_and_do_not_overlap() {
+    let counted = StatsAllocator::new(SystemAllocator);
+    let smp = SmpAllocator::<_, _, { 128 << 20 }>::with_region_size(&counted, NoSlots);
     let mut live: Vec<(NonNull<u8>, usize)> = Vec::new();
     for round in 0..40usize {
         let bytes = [16 << 20, (16 << 20) - 4096, 20 << 20, 32 << 20, 100_000, 40 << 20][round % 6];
@@ -214,6 +215,8 @@ fn long_runs_of_large_regions_do_not_overlap() {
         // SAFETY: live, with its length, and not used again.
         unsafe { smp.free(slice(block, bytes), Alignment::ONE) };
     }
+    smp.trim();
+    assert_eq!(counted.stats().current_bytes, 0, "every region has gone back");
 }
 
 /// A ground whose pages can be emptied.
