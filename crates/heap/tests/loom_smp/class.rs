@@ -24,6 +24,10 @@ pub(crate) fn depot_chains(_class: usize) -> u32 {
     1
 }
 
+pub(crate) fn narrow(_class: usize) -> u32 {
+    1
+}
+
 pub(crate) fn slab_pages(_class: usize) -> usize {
     1
 }

@@ -46,7 +46,7 @@ pub const BYTES: usize = 64 << 10;
 
 const RETAINED: usize = 0;
 const KEEP: usize = usize::MAX / 2;
-const MANY_CHAINS: u32 = 1;
+const MUCH: usize = 1;
 const PURGE_MILLIS: usize = usize::MAX;
 
 type DecommitFn<A> = unsafe fn(&A, NonNull<[u8]>) -> bool;
@@ -105,7 +105,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 
     /// A medium block of a page.
     pub fn alloc_page(&self) -> NonNull<u8> {
-        self.alloc_medium(class::LARGEST + 1, Alignment::ONE, false).expect("a page")
+        let (len, one) = (class::LARGEST + 1, Alignment::ONE);
+        let at_hand = self.medium_at_hand(len, one, false);
+        at_hand.or_else(|| self.alloc_medium(len, one, false)).expect("a page")
     }
 
     /// # Safety
