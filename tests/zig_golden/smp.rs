@@ -51,7 +51,7 @@ pub fn replay(script: &Script) -> Outcome {
         let Some(old) = small.filter(|old| is_small(line.number_at(2), old.alignment)) else {
             // Where one of the two is large both refuse; what ours grants beyond Zig's, from large to large, is undone. Only the
             // system can move pages without a copy, and not those of a run in a region.
-            if ours == "null" && zigs == "ok" && change.is_some_and(|old| is_run(old)) {
+            if ours == "null" && zigs == "ok" && change.is_some_and(is_run) {
                 *outcome.differences.entry(RUN).or_default() += 1;
                 anew(&smp, line.id(), line.number_at(2), &mut blocks);
                 continue;

@@ -48,6 +48,8 @@ mod depot;
 mod large;
 mod magazine;
 mod medium;
+#[cfg(doctest)]
+mod misuse;
 mod pages;
 mod plan;
 mod region;
