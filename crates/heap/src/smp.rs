@@ -166,6 +166,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     terrace_sync::const_fn! {
         /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
         /// backing that is small.
+        ///
+        /// The slots lie in the first region where they take less than half of it, about 17 of them in 64 KiB; more are a block of
+        /// the backing's, and the first block of all makes two requests. Where the second is refused the first goes back.
         pub const fn with_region_size(backing: A, slots: S) -> Self {
             Self::build(backing, slots, None)
         }
