@@ -205,20 +205,31 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 return Ok(chain);
             }
             let pages = class::slab_pages(class);
-            let (run, _) = self.run(pages, class::slab_alignment(class))?;
+            let (run, clean) = self.run(pages, class::slab_alignment(class))?;
             // The table comes second, and mostly out of the same region: what is refused leaves nothing behind.
+            // Relaxed: whoever looks into the slots loads it again.
             if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.
-                unsafe { self.give_run(run, pages, false, 0) };
+                unsafe { self.give_run(run, pages, !clean, 0) };
                 return Err(AllocError);
+            }
+            let mut depot = self.depot(class);
+            // Somebody else may have been here meanwhile: a slab is added for a block that is taken at once, or it would never be unused.
+            if let Some(chain) = depot.take(class) {
+                drop(depot);
+                // SAFETY: a run of ours.
+                unsafe { self.give_run(run, pages, !clean, RETAINED) };
+                return Ok(chain);
             }
             // SAFETY: a run lies in a region.
             let region = unsafe { Region::<BYTES>::of(run) };
             // SAFETY: a run of ours, of as many pages as the class's slabs have.
             let slab = unsafe { region.create_slab(Region::<BYTES>::page_number(run), pages, class) };
-            let mut depot = self.depot(class);
             // SAFETY: a new slab of the class.
             unsafe { depot.add(slab) };
+            if let Some(chain) = depot.take(class) {
+                return Ok(chain);
+            }
         }
     }
 
