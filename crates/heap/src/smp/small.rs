@@ -1,14 +1,15 @@
 //! Small blocks: the fast path, and how chains come to a slot and leave it.
 //!
 //! ```text
-//!   alloc: magazine ─ empty ─▶ refill: its reserve ─▶ the depot ─▶ a new slab
-//!   free:  magazine ─ full ──▶ flush:  its reserve ─▶ the depot ─▶ the slabs
+//!   alloc: magazine ─ empty ─▶ refill: its reserve ─▶ the depot ─▶ the slabs ─▶ a new slab
+//!   free:  magazine ─ full ──▶ flush:  its reserve ─▶ the depot ─ full ─▶ the slabs; the magazine becomes narrow
 //! ```
 //!
 //! Between `enter` and `leave` of a slot nothing is called but the magazine, and no lock of a depot or of the pages is held
 //! when the backing is called; so a hook of the backing may come back here (clause 10).
 //!
-//! Cost: the fast path takes about 25 instructions for a block and its free; a chain of up to 64 blocks costs one lock.
+//! Cost: a block and its free by address are 34 instructions where the provider keeps the slot's address, about ten more where it
+//! does not; a chain of up to 64 blocks costs one lock. No frame: all but the two at hand is outlined.
 
 use core::ptr::NonNull;
 
