@@ -86,6 +86,7 @@ table! {
     Held<'static, u8>:                      yes  yes  no    yes   no;
     Held<'static, Cell<u8>>:                yes  no   no    yes   no;
     Held<'static, Rc<u8>>:                  no   no   no    yes   no;
+    Zeroes:                                 yes  yes  no    yes   yes;
     NoSlots:                                yes  yes  yes   yes   yes;
     Zeroes:                                 yes  yes  no    yes   yes;
     ThreadSlots:                            yes  yes  yes   yes   yes;

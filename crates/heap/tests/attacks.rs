@@ -21,8 +21,10 @@ use proptest::prelude::*;
 use support::{Ground, HEADER, Op, Shadow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Allocator, Bridge, GoodSize, Owns, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, Call, CallOp, FailingAllocator, LogAllocator, PoolAllocator, Sink, StackAllocator, SyncArena,
+    ArenaAllocator, Call, CallOp, FailingAllocator, LogAllocator, PoolAllocator, Sink, SmpAllocator, StackAllocator,
+    SyncArena,
 };
+use terrace_sync::NoSlots;
 
 type Backing = Rc<LogAllocator<FailingAllocator<Rc<Ground>>, Hook>>;
 type Block<A> = Vec2<u8, Bridge<Rc<A>>>;
@@ -81,6 +83,13 @@ fn done(backing: &Backing) {
     assert!(backing.sink().plan.take().is_none(), "the hook was not reached: this test shows nothing");
 }
 
+/// In regions of 256 KiB, so that a program reaches small, medium and large blocks.
+type Smp = SmpAllocator<Backing, NoSlots, { 256 << 10 }>;
+
+fn smp(backing: Backing) -> Smp {
+    SmpAllocator::with_region_size(backing, NoSlots)
+}
+
 /// A block of `bytes` bytes, all `fill`, in the hands of safe code.
 fn block<A: Allocator>(allocator: &Rc<A>, bytes: usize, fill: u8) -> Block<A> {
     let mut block = Vec2::with_capacity_in(bytes, Bridge::new(Rc::clone(allocator)));
@@ -134,6 +143,56 @@ fn a_stack_whose_top_is_freed_while_its_newest_node_grows() {
     let next = room_apart(&stack, 500, &[&asked]);
     drop((next, asked));
     assert_eq!((stack.used_bytes(), stack.held_bytes()), (0, ground.held()));
+}
+
+/// While the first region comes, a hook makes the table of slots, and takes the last block of the first slab.
+#[test]
+fn an_smp_whose_first_block_is_a_hooks() {
+    let ground = Rc::new(Ground::default());
+    let backing = hooked(&ground);
+    let smp = Rc::new(smp(Rc::clone(&backing)));
+    let (inner, kept) = (Rc::clone(&smp), Rc::new(RefCell::new(Vec::new())));
+    let keep = Rc::clone(&kept);
+    at_next(&backing, "alloc", move || keep.borrow_mut().extend((1..40).map(|fill| block(&inner, 1000, fill))));
+    let first = block(&smp, 1000, 0);
+    done(&backing);
+    for (fill, block) in (1..40).zip(kept.borrow().iter()) {
+        assert_all(block, fill);
+    }
+    assert_all(&first, 0);
+    kept.take();
+    drop(first);
+    smp.trim();
+    let out = |class| smp.class_stats(class).map(|stats| stats.blocks_out);
+    assert_eq!((0..).map_while(out).sum::<usize>(), 0);
+}
+
+/// While the book's table is made, a hook enters more blocks than were asked room for; while a region goes back it trims.
+#[test]
+fn an_smp_whose_book_a_hook_fills() {
+    let ground = Rc::new(Ground::default());
+    let backing = hooked(&ground);
+    let smp = Rc::new(smp(Rc::clone(&backing)));
+    let mut blocks: Vec<_> = (0..24).map(|fill| block(&smp, 100_000, fill)).collect();
+    let (inner, kept) = (Rc::clone(&smp), Rc::new(RefCell::new(Vec::new())));
+    let keep = Rc::clone(&kept);
+    // The block of the request first, then the table that it needs.
+    at_next(&backing, "alloc", move || keep.borrow_mut().extend((24..80).map(|fill| block(&inner, 100_000, fill))));
+    blocks.push(block(&smp, 100_000, 80));
+    done(&backing);
+    blocks.splice(24..24, kept.take());
+    for (fill, block) in (0..).zip(&blocks) {
+        assert_all(block, fill);
+    }
+    let inner = Rc::clone(&smp);
+    at_next(&backing, "free", move || inner.trim());
+    drop(blocks);
+    done(&backing);
+    drop(block(&smp, 40_000, 1));
+    let inner = Rc::clone(&smp);
+    at_next(&backing, "free", move || drop((block(&inner, 40_000, 2), block(&inner, 10, 3))));
+    smp.trim();
+    done(&backing);
 }
 
 /// As above, over dead blocks in several nodes, which would go back to the backing while one of them grows.
@@ -404,6 +463,15 @@ proptest! {
         let make = |backing| (if fixed { PoolAllocator::fixed } else { PoolAllocator::new })(backing, len(item), align(8));
         let besides = |pool: &PoolAllocator<Backing>| _ = pool.add_capacity(pool.free_items() % 3);
         come_back(programs, make, besides, |pool, ground| assert_eq!(pool.held_bytes(), ground.held()));
+    }
+
+    #[test]
+    fn smp_stands_a_hook_that_comes_back(programs in programs(400_000)) {
+        let besides = |smp: &Smp| {
+            smp.trim();
+            smp.purge_idle();
+        };
+        come_back(programs, smp, besides, |_, _| ());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use terrace_core::{Alignment, Allocator};
 use terrace_sync::{Slots, atomic::Ordering};
 
 use super::{
-    RETAINED, SmpAllocator,
+    KEEP, RETAINED, SmpAllocator,
     class::{CLASSES, LARGEST, PAGE},
     region::Region,
 };
@@ -34,28 +34,34 @@ use super::{
 /// Free runs at hand.
 pub(super) const RUNS: usize = 16;
 
-/// A medium block's pages, in a region of `bytes` bytes; `None`: it is none.
+/// A medium block's pages, in a region of `bytes` bytes; `None`: it is none. Fewer than a page has bytes, for `runs` (I2).
 fn medium_pages(len: usize, bytes: usize) -> Option<usize> {
-    (len <= bytes / 4 && bytes / 4 > LARGEST).then(|| len.div_ceil(PAGE))
+    let pages = len.div_ceil(PAGE);
+    (len <= bytes / 4 && bytes / 4 > LARGEST && pages < PAGE).then_some(pages)
 }
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
+    /// A run at hand for a request without a class, if there is one.
+    #[inline(always)]
+    pub(super) fn medium_at_hand(&self, len: usize, alignment: Alignment, zeroed: bool) -> Option<NonNull<u8>> {
+        let pages = medium_pages(len, BYTES).filter(|_| alignment.bytes() <= PAGE)?;
+        let run = self.take_at_hand(pages)?;
+        if zeroed {
+            // SAFETY: so many pages are ours.
+            unsafe { run.write_bytes(0, len) };
+        }
+        Some(run)
+    }
+
     /// A run for a request without a class. `None`: it is too large, or there is no room.
     #[track_caller]
     pub(super) fn alloc_medium(&self, len: usize, alignment: Alignment, zeroed: bool) -> Option<NonNull<u8>> {
         let pages = medium_pages(len, BYTES).filter(|_| alignment.bytes() <= LARGEST)?;
-        let at_hand = if alignment.bytes() <= PAGE { self.take_at_hand(pages) } else { None };
-        let (run, zero) = match at_hand {
-            Some(run) => (run, false),
-            None => {
-                let (run, zero) = self.run(pages, alignment.bytes().div_ceil(PAGE)).ok()?;
-                // SAFETY: a run lies in a region.
-                let region = unsafe { Region::<BYTES>::of(run) };
-                // SAFETY: the run is ours.
-                unsafe { region.set_medium(Region::<BYTES>::page_number(run), pages) };
-                (run, zero)
-            }
-        };
+        let (run, zero) = self.run(pages, alignment.bytes().div_ceil(PAGE)).ok()?;
+        // SAFETY: a run lies in a region.
+        let region = unsafe { Region::<BYTES>::of(run) };
+        // SAFETY: the run is ours.
+        unsafe { region.set_medium(Region::<BYTES>::page_number(run), pages) };
         if zeroed && !zero {
             // SAFETY: so many pages are ours.
             unsafe { run.write_bytes(0, len) };
@@ -65,16 +71,20 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 
     /// # Safety
     /// A medium block, which the caller gives up.
+    #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn free_medium(&self, block: NonNull<u8>) {
         // SAFETY: the caller's promise.
         let pages = unsafe { self.pages_of_medium(block) };
-        let mut out = block.addr().get() | pages;
-        if medium_pages(pages * PAGE, BYTES).is_some() {
-            out = self.runs[pages % RUNS].swap(out, Ordering::AcqRel); // I2
+        if medium_pages(pages * PAGE, BYTES).is_none() {
+            // SAFETY: the run is the caller's; it may have grown beyond what an entry can say.
+            return unsafe { self.give_run(block, pages, true, RETAINED) };
         }
-        // SAFETY: out of the table, or the caller's.
-        unsafe { self.give_at_hand(out, RETAINED) };
+        let out = self.runs[pages % RUNS].swap(block.addr().get() | pages, Ordering::AcqRel); // I2
+        if out != 0 {
+            // SAFETY: out of the table.
+            unsafe { self.give_at_hand(out, RETAINED) };
+        }
     }
 
     /// Changes a medium block's length where it lies.
@@ -131,10 +141,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         for run in &self.runs {
             let out = run.swap(0, Ordering::Acquire);
             // SAFETY: out of the table.
-            unsafe { self.give_at_hand(out, RETAINED) };
+            unsafe { self.give_at_hand(out, KEEP) };
         }
     }
 
+    #[inline(always)]
     fn take_at_hand(&self, pages: usize) -> Option<NonNull<u8>> {
         let run = &self.runs[pages % RUNS];
         let held = run.load(Ordering::Relaxed);
@@ -146,6 +157,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 
     /// # Safety
     /// 0, or an entry that is out of the table.
+    #[cold]
+    #[inline(never)]
     #[track_caller]
     unsafe fn give_at_hand(&self, out: usize, retained: usize) {
         let pages = out % PAGE;
@@ -157,3 +170,22 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 }
 
 const _: () = assert!(CLASSES < u8::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_medium_blocks_pages_fit_beside_its_address() {
+        for bytes in (16..=28).map(|log2| 1 << log2) {
+            for len in [1, LARGEST + 1, bytes / 4 - 1, bytes / 4, bytes / 4 + 1, 16 << 20, 64 << 20, usize::MAX] {
+                let pages = medium_pages(len, bytes);
+                assert!(
+                    pages.is_none_or(|pages| pages < PAGE && pages * PAGE >= len && len <= bytes / 4),
+                    "{len} {bytes}"
+                );
+            }
+            assert_eq!(medium_pages(LARGEST + 1, bytes).is_some(), bytes / 4 > LARGEST, "{bytes}");
+        }
+    }
+}
