@@ -71,8 +71,8 @@ fn every_alignment_is_kept_by_every_class() {
             for block in blocks {
                 assert!(alignment.is_aligned(block.addr().get()), "{bytes} at {}", alignment.bytes());
                 assert!(smp.owns(block));
-                // SAFETY: live; the last byte is its own.
-                unsafe { block.add(bytes - 1).write(1) };
+                // SAFETY: live, with so many bytes.
+                unsafe { block.write_bytes(1, bytes) };
                 // SAFETY: a live block begins there.
                 assert!(unsafe { smp.size_by_address(block) }.get() >= bytes);
                 // SAFETY: live, and not used again.
