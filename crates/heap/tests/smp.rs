@@ -72,7 +72,9 @@ fn every_alignment_is_kept_by_every_class() {
                 assert!(alignment.is_aligned(block.addr().get()), "{bytes} at {}", alignment.bytes());
                 assert!(smp.owns(block));
                 // SAFETY: live; the last byte is its own.
-                unsafe { block.add(bytes - 1).write(1) };
+                let last = unsafe { block.add(bytes - 1) };
+                // SAFETY: the same.
+                unsafe { last.write(1) };
                 // SAFETY: a live block begins there.
                 assert!(unsafe { smp.size_by_address(block) }.get() >= bytes);
                 // SAFETY: live, and not used again.
