@@ -25,7 +25,7 @@
 //! | [`Allocator`] | `free` is told length and alignment, so the class needs no look-up |
 //! | [`free_by_address`](SmpAllocator::free_by_address), [`size_by_address`](SmpAllocator::size_by_address), [`remap_by_address`](SmpAllocator::remap_by_address) | the same blocks for a caller who has the address alone, as C's `free` and `realloc` |
 //! | [`GoodSize`], [`Owns`] | |
-//! | [`trim`](SmpAllocator::trim) | gives back what is idle, now |
+//! | [`trim`](SmpAllocator::trim), [`purge_idle`](SmpAllocator::purge_idle), [`has_idle`](SmpAllocator::has_idle) | give back what is not used now; what has not been used for a while |
 //! | [`class_stats`](SmpAllocator::class_stats) | slabs and blocks of each size class |
 //! | [`lock_for_fork`](SmpAllocator::lock_for_fork), [`unlock_after_fork`](SmpAllocator::unlock_after_fork) | for the handlers of a fork |
 //!
@@ -66,7 +66,7 @@ use core::{
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns};
 use terrace_sync::{
     Lock, Slots,
-    atomic::{AtomicPtr, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 
 use self::{
@@ -83,10 +83,14 @@ use self::{
 /// How many bytes of a backing a region takes, where nothing else is said.
 pub const REGION: usize = 4 << 20;
 
-/// Full chains that the depot keeps of a class.
-const CHAINS: u32 = 8;
 /// Free pages that stay with their memory, beside a share of those in use.
 const RETAINED: usize = 256;
+/// As many free pages as there may be, for who gives the rest back later.
+const KEEP: usize = usize::MAX / 2;
+/// Chains of one class in the depot that make a purge worth while.
+const MANY_CHAINS: u32 = 8;
+/// Between one look at what is idle and the next.
+const PURGE_MILLIS: usize = 250;
 
 const PAGE_ALIGNMENT: Alignment = match Alignment::new(PAGE) {
     Some(alignment) => alignment,
@@ -111,6 +115,8 @@ pub struct SmpAllocator<A: Allocator, S: Slots, const BYTES: usize = REGION> {
     book: Lock<Book>,
     runs: [AtomicUsize; RUNS],
     common: Lock<()>,
+    purged: AtomicUsize,
+    idle: AtomicBool,
     decommit: Option<DecommitFn<A>>,
     slots: S,
     backing: A,
@@ -163,6 +169,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             book: Lock::new(Book::new()),
             runs: [const { AtomicUsize::new(0) }; RUNS],
             common: Lock::new(()),
+            purged: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
             decommit,
             slots,
             backing,

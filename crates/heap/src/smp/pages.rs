@@ -34,6 +34,8 @@ pub(crate) struct State<const BYTES: usize> {
     open: *mut u8,
     /// Free pages that may hold memory of the machine.
     pub(crate) dirty: usize,
+    /// Those of them that have been so since [`idle_pages`](Self::idle_pages) was asked.
+    idle: usize,
     /// Pages in runs.
     pub(crate) used: usize,
     pub(crate) regions: usize,
@@ -44,7 +46,7 @@ unsafe impl<const BYTES: usize> Send for State<BYTES> {}
 
 impl<const BYTES: usize> Pages<BYTES> {
     pub(crate) const fn new() -> Self {
-        let state = State { open: ptr::null_mut(), dirty: 0, used: 0, regions: 0 };
+        let state = State { open: ptr::null_mut(), dirty: 0, idle: 0, used: 0, regions: 0 };
         Self { registry: Registry::new(), state: Lock::new(state) }
     }
 }
@@ -88,6 +90,7 @@ impl<const BYTES: usize> State<BYTES> {
         header.free_pages -= len;
         header.dirty_pages -= cleaned;
         self.dirty -= cleaned;
+        self.idle = self.idle.min(self.dirty);
         self.used += len;
         if header.free_pages == 0 {
             self.unlist(region);
@@ -193,6 +196,18 @@ impl<const BYTES: usize> State<BYTES> {
         // SAFETY: `self` is behind the lock; no run, so no block.
         unsafe { registry.remove(region.start()) };
         true
+    }
+
+    /// Pages in no run.
+    pub(crate) fn free_pages(&self) -> usize {
+        self.regions * Region::<BYTES>::PLAN.usable() - self.used
+    }
+
+    /// Dirty pages that have been so since this was asked before.
+    pub(crate) fn idle_pages(&mut self) -> usize {
+        let idle = self.idle.min(self.dirty);
+        self.idle = self.dirty - idle;
+        idle
     }
 
     /// The first region, from `open` on, that has no run.

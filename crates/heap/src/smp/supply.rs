@@ -17,12 +17,17 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// A run of pages, from a new region where no other has one; and whether its memory is all zero.
     #[track_caller]
     pub(super) fn run(&self, pages: usize, alignment: usize) -> Result<(NonNull<u8>, bool), AllocError> {
+        let mut reclaimed = false;
         loop {
             let run = self.state().take_run(pages, alignment);
             if let Some((start, clean)) = run {
                 return Ok((start, clean && self.decommit.is_some()));
             }
-            self.add_region()?;
+            // What lies about in chains may be whole slabs.
+            if reclaimed || !self.reclaim(pages) {
+                self.add_region()?;
+            }
+            reclaimed = true;
         }
     }
 
@@ -78,7 +83,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the caller's promise.
         let unused = unsafe { state.give_run(run, pages, dirty) };
         let idle = state.dirty > retained + state.used / 8;
+        let much = state.dirty > RETAINED;
         drop(state);
+        if much {
+            self.note_idle();
+        }
         if idle || (unused && !dirty) {
             self.purge(retained);
         }
@@ -87,10 +96,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// Gives back to the backing what is idle beyond `retained` pages and a share of those in use.
     #[track_caller]
     pub(super) fn purge(&self, retained: usize) {
+        let goal = if retained == 0 { 0 } else { (retained + self.state().used / 8) / 2 };
+        self.purge_to(goal);
+    }
+
+    /// Gives empty regions and dirty pages back to the backing, until `goal` dirty ones are left.
+    #[track_caller]
+    pub(super) fn purge_to(&self, goal: usize) {
         loop {
             let mut state = self.state();
-            let goal = if retained == 0 { 0 } else { (retained + state.used / 8) / 2 };
-            if state.dirty <= goal && retained != 0 {
+            if state.dirty <= goal && goal != 0 {
                 return;
             }
             if let Some(region) = state.unused_region() {
