@@ -87,8 +87,8 @@ pub const REGION: usize = 4 << 20;
 const RETAINED: usize = 256;
 /// As many free pages as there may be, for who gives the rest back later.
 const KEEP: usize = usize::MAX / 2;
-/// Chains of one class in the depot that make a purge worth while.
-const MANY_CHAINS: u32 = 8;
+/// Free pages with memory that make a purge worth while.
+const MUCH: usize = 1024;
 /// Between one look at what is idle and the next.
 const PURGE_MILLIS: usize = 250;
 

@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use terrace_core::{AllocError, Allocator};
 use terrace_sync::{Held, KEPT_BYTES, Slots, atomic::Ordering};
 
-use super::{MANY_CHAINS, RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
+use super::{RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// The caller's slot, and the number to leave when it is done with; the empty slot where it has none. `None`: no slots yet.
@@ -162,9 +162,6 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         if !kept {
             // SAFETY: a chain of the class, and ours.
             unsafe { self.take_back(class, chain, RETAINED) };
-        }
-        if had > MANY_CHAINS {
-            self.note_idle();
         }
         // A full depot, and nobody takes: the magazines need not hold so much. Not before it is half empty they do again.
         if whole != kept || (!whole && had < most / 2) {

@@ -11,7 +11,7 @@ use core::{
 use terrace_core::{Alignment, AllocError, Allocator, Decommit};
 use terrace_sync::{Held, Slots, atomic::Ordering};
 
-use super::{RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
+use super::{MUCH, RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// A run of pages, from a new region where no other has one; and whether its memory is all zero.
@@ -83,7 +83,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the caller's promise.
         let unused = unsafe { state.give_run(run, pages, dirty) };
         let idle = state.dirty > retained + state.used / 8;
-        let much = state.dirty > RETAINED;
+        let much = state.dirty > MUCH;
         drop(state);
         if much {
             self.note_idle();
