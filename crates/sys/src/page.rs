@@ -211,7 +211,7 @@ fn map_pages(len: usize) -> Result<NonNull<u8>, AllocError> {
 #[cold]
 fn map_over_aligned(len: usize, alignment: usize, page: usize) -> Result<NonNull<u8>, AllocError> {
     let reserved = plan::over_reserve(len, alignment, page).ok_or(AllocError)?;
-    let start = map_pages(reserved)?;
+    let Ok(start) = map_pages(reserved) else { return map_by_luck(len, alignment) };
     let Trims { head, tail } = plan::trims(start.addr().get(), reserved, len, alignment);
     // SAFETY: `head + len + tail = reserved`.
     let block = unsafe { start.add(head) };
@@ -230,6 +230,19 @@ fn map_over_aligned(len: usize, alignment: usize, page: usize) -> Result<NonNull
         return Err(AllocError);
     }
     Ok(block)
+}
+
+/// Where there is no room for more than the block: its pages alone may happen to lie at a multiple of `alignment`, as they do where
+/// such a block was unmapped before.
+#[cold]
+fn map_by_luck(len: usize, alignment: usize) -> Result<NonNull<u8>, AllocError> {
+    let start = map_pages(len)?;
+    if start.addr().get().is_multiple_of(alignment) {
+        return Ok(start);
+    }
+    // SAFETY: ours, and of no block.
+    unsafe { release(start, len) };
+    Err(AllocError)
 }
 
 /// Unmaps a range, and then what is parked, for which there may be room now; or parks the range where
