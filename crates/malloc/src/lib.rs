@@ -39,6 +39,7 @@ mod heap;
 mod info;
 mod os;
 mod pages;
+mod purger;
 mod slots;
 
 use core::{
@@ -91,6 +92,12 @@ extern "C" fn in_forked_child() {
     };
     // SAFETY: the thread that forked is the only one here.
     unsafe { slots::forget_others(forget) };
+    purger::forget();
+}
+
+/// Gives back what lies idle; whether there may be more.
+fn purge() -> bool {
+    HEAP.smp().purge_idle() || HEAP.smp().has_idle()
 }
 
 /// A block, or null with `ENOMEM`.
@@ -150,6 +157,9 @@ unsafe fn release(block: *mut c_void) {
         if let Some(block) = NonNull::new(block.cast()) {
             // SAFETY: the caller's promise.
             unsafe { HEAP.free(block) };
+            if HEAP.smp().has_idle() {
+                purger::wake(purge);
+            }
         }
     }
     // SAFETY: the caller's promise.
