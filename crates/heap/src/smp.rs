@@ -46,6 +46,7 @@ mod class;
 mod depot;
 mod large;
 mod magazine;
+pub mod owned;
 mod pages;
 mod plan;
 mod region;

@@ -6,6 +6,7 @@ use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
     ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
     PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    smp::owned::SmpOwnedAllocator,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{PageAllocator, ThreadSlots};
@@ -131,6 +132,23 @@ fn smp_keeps_the_contract() {
     conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
     conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
     conformance::all(|_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots)));
+    conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
+    conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(Smp::with_region_size(start.backing(), ThreadSlots)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(Smp::with_region_size(start.backing(), ThreadSlots)));
+    });
+}
+
+#[test]
+fn smp_owned_keeps_the_contract() {
+    /// With regions that the ground can give.
+    type Smp<A, S> = SmpOwnedAllocator<A, S, { 64 << 10 }>;
+    conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
+    conformance::all(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
+    conformance::all(|_, check| check(&SmpOwnedAllocator::with_decommit(PageAllocator, ThreadSlots)));
     conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), ThreadSlots)));
     conformance::clause_6_threads(|start, check| check(&Smp::with_region_size(start.backing(), NoSlots)));
     conformance::clause_6_freed_elsewhere(|start, check| {

@@ -19,6 +19,7 @@ use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
     ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
     PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    smp::owned::SmpOwnedAllocator,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{PageAllocator, ThreadSlots};
@@ -36,7 +37,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 17] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -83,6 +84,12 @@ const LAYERS: [Layer; 15] = [
     ("smp, no slots", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
     }),
+    ("smp_owned", |_, backing, check| {
+        check(&SmpOwnedAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
+    }),
+    ("smp_owned, no slots", |_, backing, check| {
+        check(&SmpOwnedAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+    }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
@@ -116,11 +123,12 @@ const BASES: [Base; 10] = [
 ];
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 6] = [
+const ALONE: [Base; 7] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
+    ("smp_owned(page)", |_, check| check(&SmpOwnedAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("system", |_, check| check(&SystemAllocator)),
 ];

@@ -46,7 +46,7 @@ impl Plan {
         let dirty = free + words * 8;
         let classes = dirty + words * 8;
         let firsts = classes + pages;
-        let slabs = (firsts + pages * 2).next_multiple_of(SLAB);
+        let slabs = (firsts + pages * 2).next_multiple_of(SLAB * 2); // `owned` keeps two at once, on one line.
         let first_page = (slabs + pages * SLAB).div_ceil(PAGE);
         Self { pages, words, free, dirty, classes, firsts, slabs, first_page }
     }

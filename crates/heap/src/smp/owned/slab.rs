@@ -1,0 +1,178 @@
+//! [`Slab`]: a run of pages that one slot owns, cut into blocks of one class, and the books about it.
+//!
+//! ```text
+//!                      ┌─ free ───▶ ●─●─●─∅      given back by the owner
+//!   one line of 64 B   ├─ remote ─▶ ●─●─∅        given back by others: pushed by CAS, taken as a whole
+//!                      └─ left                   blocks that still have to come back before something happens
+//! ```
+//!
+//! - **I1** `left + hold` blocks of `cut` are out: live, in the slot's list, or in `remote`; the others are in `free`.
+//! - **I2** What is a `Cell` is the owner's; the rest is anybody's who has a block of the slab.
+//! - **I3** Whoever makes `remote` non-empty pushes the slab on its slot's list of woken ones; only who finds it there
+//!   takes `remote`. Until then the block is out, so the slab stays.
+
+use core::{
+    cell::Cell,
+    ptr::{self, NonNull},
+};
+
+use terrace_sync::atomic::{AtomicPtr, Ordering};
+
+use super::super::{
+    chain::Block,
+    class::{self, PAGE, size},
+};
+
+/// Where a slab is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Place {
+    /// Its slot takes blocks from it; in no list.
+    Current,
+    /// In its slot's list of slabs that have blocks to give.
+    Listed,
+    /// All blocks are out; in no list.
+    Asleep,
+}
+
+/// The books of one slab: two entries of the region's table, one line.
+#[repr(C, align(64))]
+pub(super) struct Slab {
+    free: Cell<*mut Block>,
+    left: Cell<u32>,
+    pub(super) owner: u16,
+    pub(super) class: u8,
+    pub(super) place: Cell<Place>,
+    remote: AtomicPtr<Block>,
+    hold: Cell<u32>,
+    cut: Cell<u32>,
+    pub(super) woken_next: Cell<*mut Slab>,
+    pub(super) next: Cell<*mut Slab>,
+    pub(super) previous: Cell<*mut Slab>,
+}
+
+const _: () = assert!(size_of::<Slab>() == 64);
+
+/// Pages of a slab of `class` in regions of `bytes` bytes: an even number.
+pub(super) fn pages(bytes: usize, class: usize) -> usize {
+    if bytes < 1 << 20 {
+        return class::slab_pages(class).next_multiple_of(2);
+    }
+    if size(class) <= 8 << 10 { 16 } else { 32 }
+}
+
+pub(super) fn capacity(bytes: usize, class: usize) -> usize {
+    pages(bytes, class) * PAGE / size(class)
+}
+
+impl Slab {
+    pub(super) fn new(class: usize, owner: usize) -> Self {
+        let null = ptr::null_mut();
+        Self {
+            free: Cell::new(ptr::null_mut()),
+            left: Cell::new(0),
+            owner: owner as u16,
+            class: class as u8,
+            place: Cell::new(Place::Asleep),
+            remote: AtomicPtr::new(ptr::null_mut()),
+            hold: Cell::new(0),
+            cut: Cell::new(0),
+            woken_next: Cell::new(null),
+            next: Cell::new(null),
+            previous: Cell::new(null),
+        }
+    }
+
+    /// Blocks that are out.
+    pub(super) fn out(&self) -> u32 {
+        self.left.get() + self.hold.get()
+    }
+
+    /// From now on something happens when the last block is back.
+    pub(super) fn watch(&self, out: u32) {
+        self.left.set(out);
+        self.hold.set(0);
+    }
+
+    /// Takes a block back from the owner. `true`: as many are back as were waited for.
+    ///
+    /// # Safety
+    /// The caller has the slot, and a block of this slab, which it gives up.
+    #[inline(always)]
+    pub(super) unsafe fn push(&self, block: NonNull<Block>) -> bool {
+        // SAFETY: the caller's block.
+        unsafe { Block::link(block, self.free.get()) };
+        self.free.set(block.as_ptr());
+        let left = self.left.get().wrapping_sub(1);
+        self.left.set(left);
+        left == 0
+    }
+
+    /// Takes a block back from anybody. `true`: it is the first, wake the slab (I3).
+    ///
+    /// # Safety
+    /// A block of this slab, which the caller gives up.
+    #[inline]
+    pub(super) unsafe fn push_remote(&self, block: NonNull<Block>) -> bool {
+        let mut head = self.remote.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the caller's block.
+            unsafe { Block::link(block, head) };
+            // Release: pairs with the Acquire of `take_remote`.
+            match self.remote.compare_exchange_weak(head, block.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return head.is_null(),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Moves what others gave back to the free blocks.
+    ///
+    /// # Safety
+    /// The caller has the slot, and found the slab among the woken ones (I3).
+    pub(super) unsafe fn take_remote(&self) {
+        // Acquire: pairs with the Release of `push_remote`.
+        let Some(head) = NonNull::new(self.remote.swap(ptr::null_mut(), Ordering::Acquire)) else { return };
+        let (mut last, mut count) = (head, 1);
+        // SAFETY: linked by `push_remote`.
+        while let Some(next) = NonNull::new(unsafe { Block::next(last) }) {
+            (last, count) = (next, count + 1);
+        }
+        // SAFETY: ours since the swap.
+        unsafe { Block::link(last, self.free.get()) };
+        self.free.set(head.as_ptr());
+        self.watch(self.out() - count);
+    }
+
+    /// All free blocks, which are out from now on; else some fresh ones.
+    ///
+    /// # Safety
+    /// The caller has the slot; the run begins at `run` and has `capacity` blocks.
+    pub(super) unsafe fn lift(&self, run: NonNull<u8>, capacity: usize, fresh_bytes: usize) -> *mut Block {
+        let mut head = self.free.replace(ptr::null_mut());
+        if head.is_null() {
+            let bytes = size(usize::from(self.class));
+            let cut = self.cut.get() as usize;
+            let fresh = (fresh_bytes / bytes).max(1).min(capacity - cut);
+            for number in (cut..cut + fresh).rev() {
+                // SAFETY: below the capacity, so inside the run.
+                let block = unsafe { run.add(number * bytes) }.cast();
+                // SAFETY: never cut before, so nobody else's.
+                unsafe { Block::link(block, head) };
+                head = block.as_ptr();
+            }
+            self.cut.set((cut + fresh) as u32);
+        }
+        self.watch(self.cut.get());
+        head
+    }
+
+    /// All blocks are out: something happens when `wake` of them are back.
+    pub(super) fn sleep(&self, wake: u32) {
+        let out = self.out();
+        let left = wake.min(out);
+        self.left.set(left);
+        self.hold.set(out - left);
+        self.place.set(Place::Asleep);
+    }
+}

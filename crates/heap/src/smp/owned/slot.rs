@@ -1,0 +1,207 @@
+//! A slot: per class a list of free blocks in use, the slab that it came from, and the other slabs that have blocks to give.
+//!
+//! ```text
+//!   free    ●─●─●─●        alloc pops here, nothing is counted
+//!   current ▣              the slab they came from; free pushes on the block's own slab
+//!   listed  ▣─▣─▣          slabs with free blocks
+//!   woken   ▣─▣            slabs to which others gave blocks back: pushed by CAS
+//! ```
+//!
+//! - **I1** All but `woken` is reached by one caller at a time (`Slots`), or under the lock of the common slot.
+//! - **I2** Every slab of the slot is current of its class, listed, or asleep, and says so.
+
+use core::{
+    cell::Cell,
+    ptr::{self, NonNull},
+};
+
+use terrace_sync::atomic::{AtomicPtr, Ordering};
+
+use super::{
+    super::{
+        chain::Block,
+        class::{CLASSES, size},
+        region::Region,
+    },
+    slab::{Place, Slab, capacity},
+};
+
+/// Bytes of fresh blocks that are cut at once.
+const FRESH: usize = 4096;
+
+/// All zeroes is a slot without slabs.
+#[repr(C, align(128))]
+pub(super) struct Slot {
+    free: [Cell<*mut Block>; CLASSES],
+    current: [Cell<*mut Slab>; CLASSES],
+    listed: [Cell<*mut Slab>; CLASSES],
+    woken: [AtomicPtr<Slab>; CLASSES],
+}
+
+impl Slot {
+    /// A block off the list.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1); `class` is one.
+    #[inline(always)]
+    pub(super) unsafe fn pop(&self, class: usize) -> Option<NonNull<Block>> {
+        // SAFETY: the caller's promise.
+        let list = unsafe { self.free.get_unchecked(class) };
+        let block = NonNull::new(list.get())?;
+        // SAFETY: a linked block of this slot.
+        list.set(unsafe { Block::next(block) });
+        Some(block)
+    }
+
+    /// Tells the slot that a slab got a block back from elsewhere. Anybody may.
+    ///
+    /// # Safety
+    /// A slab of the slot whose `push_remote` answered `true` to the caller.
+    pub(super) unsafe fn wake(&self, slab: NonNull<Slab>) {
+        // SAFETY: the caller's block, which nobody takes before the slab is in the list.
+        let this = unsafe { slab.as_ref() };
+        let woken = &self.woken[usize::from(this.class)];
+        let mut head = woken.load(Ordering::Relaxed);
+        loop {
+            this.woken_next.set(head);
+            // Release: pairs with the Acquire of `drain`.
+            match woken.compare_exchange_weak(head, slab.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Fills the list of `class` again. `false`: a new slab is needed. Slabs without a block out come out in `unused`.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and its list of the class is empty.
+    pub(super) unsafe fn refill<const BYTES: usize>(&self, class: usize, unused: &mut *mut Slab) -> bool {
+        let capacity = capacity(BYTES, class);
+        // SAFETY: the caller's promise.
+        unsafe { self.drain(class, unused) };
+        loop {
+            if let Some(at) = NonNull::new(self.current[class].get()) {
+                // SAFETY: a slab lies in a region.
+                let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at.cast()));
+                // SAFETY: a slab of the slot.
+                let slab = unsafe { at.as_ref() };
+                // SAFETY: the slot is ours; the slab's own run.
+                let head = unsafe { slab.lift(run, capacity, FRESH) };
+                if !head.is_null() {
+                    self.free[class].set(head);
+                    return true;
+                }
+                slab.sleep(((2048 / size(class)).min(capacity / 8)).max(1) as u32);
+                self.current[class].set(ptr::null_mut());
+            }
+            let Some(next) = NonNull::new(self.listed[class].get()) else { return false };
+            self.unlist(next);
+            // SAFETY: a slab of the slot.
+            unsafe { next.as_ref() }.place.set(Place::Current);
+            self.current[class].set(next.as_ptr());
+        }
+    }
+
+    /// Takes what others gave back to slabs of `class`.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(super) unsafe fn drain(&self, class: usize, unused: &mut *mut Slab) {
+        if self.woken[class].load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        // Acquire: pairs with the Release of `wake`.
+        let mut at = self.woken[class].swap(ptr::null_mut(), Ordering::Acquire);
+        while let Some(slab) = NonNull::new(at) {
+            // SAFETY: a slab of the slot; it stays while its remote blocks are not taken.
+            let this = unsafe { slab.as_ref() };
+            // Before the blocks are taken: from then on it may be woken again.
+            at = this.woken_next.get();
+            // SAFETY: it was among the woken ones.
+            unsafe { this.take_remote() };
+            self.settle(slab, unused);
+        }
+    }
+
+    /// Puts a slab where it belongs after blocks came back to it.
+    pub(super) fn settle(&self, slab: NonNull<Slab>, unused: &mut *mut Slab) {
+        // SAFETY: a slab of the slot.
+        let this = unsafe { slab.as_ref() };
+        let class = usize::from(this.class);
+        let out = this.out();
+        this.watch(out);
+        match this.place.get() {
+            Place::Current => return,
+            Place::Asleep => self.list(slab),
+            Place::Listed => {}
+        }
+        // One that is unused stays, so that the next request finds it.
+        let alone = self.listed[class].get() == slab.as_ptr() && this.next.get().is_null();
+        if out == 0 && !alone {
+            self.unlist(slab);
+            this.next.set(*unused);
+            *unused = slab.as_ptr();
+        }
+    }
+
+    /// Gives every free block of `class` back to its slab. What is unused comes out.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(super) unsafe fn empty(&self, class: usize, unused: &mut *mut Slab) {
+        // SAFETY: the caller's promise.
+        unsafe { self.drain(class, unused) };
+        if let Some(current) = NonNull::new(self.current[class].replace(ptr::null_mut())) {
+            // SAFETY: a slab of the slot.
+            let this = unsafe { current.as_ref() };
+            // SAFETY: the slot is ours.
+            while let Some(block) = unsafe { self.pop(class) } {
+                // SAFETY: the list's blocks are of the current slab, and ours.
+                unsafe { this.push(block) };
+            }
+            self.list(current);
+        }
+        let mut at = self.listed[class].get();
+        while let Some(slab) = NonNull::new(at) {
+            // SAFETY: a slab of the slot.
+            let this = unsafe { slab.as_ref() };
+            at = this.next.get();
+            if this.out() == 0 {
+                self.unlist(slab);
+                this.next.set(*unused);
+                *unused = slab.as_ptr();
+            }
+        }
+    }
+
+    /// Puts a slab in front of the list.
+    pub(super) fn list(&self, slab: NonNull<Slab>) {
+        // SAFETY: a slab of the slot.
+        let this = unsafe { slab.as_ref() };
+        let listed = &self.listed[usize::from(this.class)];
+        if let Some(next) = NonNull::new(listed.get()) {
+            // SAFETY: a slab of the slot.
+            unsafe { next.as_ref() }.previous.set(slab.as_ptr());
+        }
+        this.place.set(Place::Listed);
+        this.previous.set(ptr::null_mut());
+        this.next.set(listed.get());
+        listed.set(slab.as_ptr());
+    }
+
+    fn unlist(&self, slab: NonNull<Slab>) {
+        // SAFETY: a slab of the slot.
+        let this = unsafe { slab.as_ref() };
+        let (next, previous) = (this.next.get(), this.previous.get());
+        match NonNull::new(previous) {
+            // SAFETY: a slab of the slot.
+            Some(previous) => unsafe { previous.as_ref() }.next.set(next),
+            None => self.listed[usize::from(this.class)].set(next),
+        }
+        if let Some(next) = NonNull::new(next) {
+            // SAFETY: a slab of the slot.
+            unsafe { next.as_ref() }.previous.set(previous);
+        }
+    }
+}
