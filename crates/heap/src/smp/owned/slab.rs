@@ -61,8 +61,8 @@ pub(super) fn pages(bytes: usize, class: usize) -> usize {
     if size(class) <= 8 << 10 { 16 } else { 32 }
 }
 
-pub(super) fn capacity(bytes: usize, class: usize) -> usize {
-    pages(bytes, class) * PAGE / size(class)
+pub(super) fn capacity(bytes: usize, class: usize) -> u32 {
+    (pages(bytes, class) * PAGE / size(class)) as u32
 }
 
 impl Slab {
@@ -144,27 +144,31 @@ impl Slab {
         self.watch(self.out() - count);
     }
 
-    /// All free blocks, which are out from now on; else some fresh ones.
+    /// All free blocks, which are out from now on; where they are few, some fresh ones behind them.
     ///
     /// # Safety
     /// The caller has the slot; the run begins at `run` and has `capacity` blocks.
-    pub(super) unsafe fn lift(&self, run: NonNull<u8>, capacity: usize, fresh_bytes: usize) -> *mut Block {
-        let mut head = self.free.replace(ptr::null_mut());
-        if head.is_null() {
-            let bytes = size(usize::from(self.class));
-            let cut = self.cut.get() as usize;
-            let fresh = (fresh_bytes / bytes).max(1).min(capacity - cut);
-            for number in (cut..cut + fresh).rev() {
-                // SAFETY: below the capacity, so inside the run.
-                let block = unsafe { run.add(number * bytes) }.cast();
-                // SAFETY: never cut before, so nobody else's.
-                unsafe { Block::link(block, head) };
-                head = block.as_ptr();
-            }
-            self.cut.set((cut + fresh) as u32);
+    pub(super) unsafe fn lift(&self, run: NonNull<u8>, capacity: u32, few: u32) -> *mut Block {
+        let head = self.free.replace(ptr::null_mut());
+        let cut = self.cut.get();
+        let free = cut - self.out();
+        self.watch(cut);
+        if free >= few || cut == capacity {
+            return head;
         }
-        self.watch(self.cut.get());
-        head
+        let bytes = size(usize::from(self.class));
+        let end = (cut + few).min(capacity);
+        let mut fresh = head;
+        for number in (cut..end).rev() {
+            // SAFETY: below the capacity, so inside the run.
+            let block = unsafe { run.add(number as usize * bytes) }.cast();
+            // SAFETY: never cut before, so nobody else's.
+            unsafe { Block::link(block, fresh) };
+            fresh = block.as_ptr();
+        }
+        self.cut.set(end);
+        self.watch(end);
+        fresh
     }
 
     /// All blocks are out: something happens when `wake` of them are back.

@@ -26,8 +26,8 @@ use super::{
     slab::{Place, Slab, capacity},
 };
 
-/// Bytes of fresh blocks that are cut at once.
-const FRESH: usize = 4096;
+/// Blocks of so many bytes are few: fresh ones are cut behind them.
+const FRESH: usize = 16 << 10;
 
 /// All zeroes is a slot without slabs.
 #[repr(C, align(128))]
@@ -78,6 +78,7 @@ impl Slot {
     /// The slot is the caller's (I1), and its list of the class is empty.
     pub(super) unsafe fn refill<const BYTES: usize>(&self, class: usize, unused: &mut *mut Slab) -> bool {
         let capacity = capacity(BYTES, class);
+        let few = ((FRESH / size(class)) as u32).clamp(2, 64);
         // SAFETY: the caller's promise.
         unsafe { self.drain(class, unused) };
         loop {
@@ -87,12 +88,12 @@ impl Slot {
                 // SAFETY: a slab of the slot.
                 let slab = unsafe { at.as_ref() };
                 // SAFETY: the slot is ours; the slab's own run.
-                let head = unsafe { slab.lift(run, capacity, FRESH) };
+                let head = unsafe { slab.lift(run, capacity, few) };
                 if !head.is_null() {
                     self.free[class].set(head);
                     return true;
                 }
-                slab.sleep(((2048 / size(class)).min(capacity / 8)).max(1) as u32);
+                slab.sleep((capacity / 8).clamp(1, 16));
                 self.current[class].set(ptr::null_mut());
             }
             let Some(next) = NonNull::new(self.listed[class].get()) else { return false };
