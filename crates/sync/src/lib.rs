@@ -40,7 +40,7 @@ mod lock;
 mod slots;
 
 pub use lock::{Held, Lock};
-pub use slots::{NoSlots, Slots};
+pub use slots::{KEPT_BYTES, NOTHING_KEPT, NoSlots, Slots, Zeroes};
 
 /// Declares a private `static` that holds atomics.
 ///

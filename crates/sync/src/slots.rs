@@ -13,7 +13,18 @@
 //!
 //! With std the provider is `terrace_sys::ThreadSlots`. A kernel writes its own, from its CPU numbers.
 
-use core::hint;
+use core::{hint, ptr::NonNull};
+
+/// How many zero bytes lie at [`NOTHING_KEPT`].
+pub const KEPT_BYTES: usize = 2048;
+
+/// Zeroes.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct Zeroes([u64; KEPT_BYTES / 8]);
+
+/// What a caller that has kept nothing finds at [`Slots::kept`]: [`KEPT_BYTES`] zero bytes, never written.
+pub static NOTHING_KEPT: Zeroes = Zeroes([0; KEPT_BYTES / 8]);
 
 /// Hands out slot numbers.
 ///
@@ -22,7 +33,9 @@ use core::hint;
 /// Unsafe code keeps unlocked state per number, so:
 /// - a number that `enter` or `adopt` gave to one caller is given to no other until that caller's `leave` or `release`
 ///   of it; what the first did to the slot happens before what the next does;
-/// - numbers are from 1 to `count()`; `count()` never changes.
+/// - numbers are from 1 to `count()`; `count()` never changes;
+/// - `kept` answers as it says; what is kept through one value of the provider is not seen through another, nor through a
+///   reference to it: who has the value is the only one to find what it gave.
 ///
 /// A provider that numbers threads may give the thread its number once and for all, and let `leave` do nothing:
 /// a thread does one thing at a time. Callers therefore call nothing between `enter` and `leave` that could
@@ -43,6 +56,21 @@ pub unsafe trait Slots {
     /// For a caller whose `enter` answered 0: tries to get it a number for the next time. `false`: there is none.
     fn claim(&self) -> bool {
         false
+    }
+
+    /// The address that the caller gave [`keep`](Self::keep) since it has its number, or else that of
+    /// [`NOTHING_KEPT`]. `None`: this provider keeps none.
+    ///
+    /// A provider that serves one structure alone can so save its callers the way to their slots. Its
+    /// [`leave`](Self::leave) does nothing: a number is its caller's until the caller ends.
+    #[inline(always)]
+    fn kept(&self) -> Option<NonNull<u8>> {
+        None
+    }
+
+    /// Keeps an address for the caller, which has a number, as long as it has it; where there is a place for one.
+    fn keep(&self, address: NonNull<u8>) {
+        let _ = address;
     }
 
     /// Takes `number`, where nobody has it, to look after what was left in that slot.
@@ -72,7 +100,8 @@ pub unsafe trait Slots {
     }
 }
 
-// SAFETY: the numbers are those of the provider behind the reference, which keeps the promises.
+// SAFETY: the numbers are those of the provider behind the reference, which keeps the promises; there is no way to what it
+// keeps, for there may be other references.
 unsafe impl<S: Slots + ?Sized> Slots for &S {
     #[inline(always)]
     fn count(&self) -> usize {

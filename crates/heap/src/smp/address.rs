@@ -13,7 +13,7 @@ use terrace_sync::Slots;
 
 use super::{
     SmpAllocator,
-    class::{PAGE, class_of, size, small},
+    class::{LARGEST, PAGE, class_of, size, small},
     region::Region,
 };
 
@@ -64,6 +64,33 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
     }
 
+    /// The shortest way of [`alloc`](Allocator::alloc), for an alignment of 16: a block of `len` bytes, where the caller has one
+    /// at hand. `None`: nothing has happened, `alloc` may do better.
+    ///
+    /// A `malloc` that tries this first can leave the rest to a function of its own, and has no frame to build.
+    #[inline(always)]
+    pub fn alloc_at_hand(&self, len: usize) -> Option<NonNull<u8>> {
+        if len.wrapping_sub(1) < LARGEST { self.pop(class_of(len)) } else { None }
+    }
+
+    /// The shortest way of [`free_by_address`](Self::free_by_address). `false`: nothing has happened; `address` is null, or
+    /// `free_by_address` is to be called.
+    ///
+    /// # Safety
+    /// A live block of this allocator begins at `address`, or it is null; the block is not used again if the answer is `true`.
+    #[inline(always)]
+    pub unsafe fn free_at_hand(&self, address: *mut u8) -> bool {
+        if address.addr().is_multiple_of(PAGE) {
+            return false;
+        }
+        // SAFETY: no multiple of PAGE, so not null.
+        let block = unsafe { NonNull::new_unchecked(address) };
+        // SAFETY: by I1 no large block, so one of a class.
+        let class = unsafe { Self::small_class(block) };
+        // SAFETY: a block of that class, which the caller gives up.
+        unsafe { self.push(class, block) }
+    }
+
     /// The class of the block at `address`; `None`: it is large.
     ///
     /// # Safety
@@ -74,9 +101,17 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         if address.addr().get().is_multiple_of(PAGE) && !self.pages.registry.contains(address) {
             return None;
         }
-        // SAFETY: no large block, so it lies in a region.
+        // SAFETY: no large block.
+        Some(unsafe { Self::small_class(address) })
+    }
+
+    /// # Safety
+    /// A live small block of this allocator begins at `address`.
+    #[inline(always)]
+    unsafe fn small_class(address: NonNull<u8>) -> usize {
+        // SAFETY: by I1 it lies in a region.
         let region = unsafe { Region::<BYTES>::of(address) };
         // SAFETY: the block is live.
-        Some(unsafe { region.class(Region::<BYTES>::page_number(address)) })
+        unsafe { region.class(Region::<BYTES>::page_number(address)) }
     }
 }

@@ -31,7 +31,7 @@ const BATCH_BYTES: usize = 16 << 10;
 /// The class of `len` bytes; `len` is from 1 to [`LARGEST`].
 #[inline(always)]
 pub(crate) fn class_of(len: usize) -> usize {
-    CLASS_BY_GRAINS[len.div_ceil(GRAIN) & (CLASS_BY_GRAINS.len() - 1)] as usize
+    CLASS_BY_GRAINS[((len - 1) / GRAIN) & (CLASS_BY_GRAINS.len() - 1)] as usize
 }
 
 /// The length that a request is served as: rounded up so that its class is aligned. `None`: there is no class for it.
@@ -137,12 +137,12 @@ const BATCHES: [u8; CLASSES] = {
     batches
 };
 
-/// By length in grains, rounded up. As long as a power of two, so that an index needs no check, only a mask.
-static CLASS_BY_GRAINS: [u8; 4096] = {
-    let mut table = [0; 4096];
+/// By the whole grains below the length. A power of two of them, so that an index needs no check, a mask at most.
+static CLASS_BY_GRAINS: [u8; LARGEST / GRAIN] = {
+    let mut table = [0; LARGEST / GRAIN];
     let (mut class, mut grains) = (0, 0);
-    while grains <= LARGEST / GRAIN {
-        if grains * GRAIN > size_by_formula(class) {
+    while grains < LARGEST / GRAIN {
+        if (grains + 1) * GRAIN > size_by_formula(class) {
             class += 1;
         }
         table[grains] = class as u8;

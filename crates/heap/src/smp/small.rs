@@ -13,30 +13,60 @@
 use core::ptr::NonNull;
 
 use terrace_core::{AllocError, Allocator};
-use terrace_sync::{Held, Slots, atomic::Ordering};
+use terrace_sync::{Held, KEPT_BYTES, Slots, atomic::Ordering};
 
 use super::{CHAINS, RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
+    /// The caller's slot, and the number to leave when it is done with; the empty slot where it has none. `None`: no slots yet.
+    #[inline(always)]
+    fn slot(&self) -> Option<(&Slot, usize)> {
+        if size_of::<Slot>() <= KEPT_BYTES
+            && let Some(kept) = self.slots.kept()
+        {
+            // SAFETY: given by `sit`, or zeroes, which are an empty slot; there is nothing to leave.
+            return Some((unsafe { kept.cast().as_ref() }, 0));
+        }
+        // Acquire: pairs with the Release of `create_table`, so that the slots are there.
+        let table = NonNull::new(self.table.load(Ordering::Acquire))?;
+        let number = self.slots.enter();
+        // SAFETY: by I2 the table has that slot.
+        let slot = unsafe { table.add(number) };
+        // SAFETY: by I2 a slot.
+        Some((unsafe { slot.as_ref() }, number))
+    }
+
+    /// A block of a class off the caller's magazine, if there is one.
+    #[inline(always)]
+    pub(super) fn pop(&self, class: usize) -> Option<NonNull<u8>> {
+        let (slot, number) = self.slot()?;
+        // SAFETY: the provider gave the slot to this caller; the slot of nobody is empty, so it is not written.
+        let block = unsafe { slot.pop(class) };
+        self.slots.leave(number);
+        block.map(NonNull::cast)
+    }
+
+    /// Puts a block of a class on the caller's magazine, if there is room.
+    ///
+    /// # Safety
+    /// A block of `class`, which the caller gives up if the answer is `true`.
+    #[inline(always)]
+    pub(super) unsafe fn push(&self, class: usize, block: NonNull<u8>) -> bool {
+        let Some((slot, number)) = self.slot() else { return false };
+        // SAFETY: the provider gave the slot to this caller; the slot of nobody has no room, so it is not written.
+        let done = unsafe { slot.push(class, block.cast()) };
+        self.slots.leave(number);
+        done
+    }
+
     /// A block of a class.
     #[inline(always)]
     #[track_caller]
     pub(super) fn alloc_small(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
-        // Acquire: pairs with the Release of `create_table`, so that the slots are there.
-        if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
-            let number = self.slots.enter();
-            // SAFETY: by I2 the table has that slot.
-            let slot = unsafe { table.add(number) };
-            // SAFETY: by I2 a slot.
-            let slot = unsafe { slot.as_ref() };
-            // SAFETY: the provider gave the slot to this caller; number 0 is empty, so it is not written.
-            let block = unsafe { slot.pop(class) };
-            self.slots.leave(number);
-            if let Some(block) = block {
-                return Ok(block.cast());
-            }
+        match self.pop(class) {
+            Some(block) => Ok(block),
+            None => self.refill(class),
         }
-        self.refill(class)
     }
 
     /// Takes back a block of a class.
@@ -46,17 +76,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn free_small(&self, class: usize, block: NonNull<u8>) {
-        // Relaxed: the caller has a block, so the table was there before.
-        let table = self.table.load(Ordering::Relaxed);
-        let number = self.slots.enter();
-        // SAFETY: by I2 the table has that slot.
-        let slot = unsafe { table.add(number) };
-        // SAFETY: by I2 a slot.
-        let slot = unsafe { &*slot };
-        // SAFETY: the provider gave the slot to this caller; number 0 has no room, so it is not written.
-        let done = unsafe { slot.push(class, block.cast()) };
-        self.slots.leave(number);
-        if !done {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.push(class, block) } {
             // SAFETY: the caller's promise.
             unsafe { self.flush(class, block) };
         }
@@ -135,6 +156,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let index = if number == 0 { self.slots.count() + 1 } else { number };
         // SAFETY: by I2 the table has that slot.
         let slot = unsafe { table.add(index) };
+        if number != 0 {
+            self.slots.keep(slot.cast());
+        }
         // SAFETY: by I2 a slot.
         Seat { slot: unsafe { slot.as_ref() }, slots: &self.slots, number, _common: common }
     }
