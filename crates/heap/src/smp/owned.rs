@@ -23,7 +23,10 @@ use terrace_sync::{
     atomic::{AtomicPtr, Ordering},
 };
 
-use self::{slab::Slab, slot::Slot};
+use self::{
+    slab::Slab,
+    slot::{Lists, Slot},
+};
 use super::{
     REGION, RETAINED, SmpAllocator,
     class::{self, CLASSES, PAGE, class_of, small},
@@ -61,24 +64,35 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         Self { table: AtomicPtr::new(ptr::null_mut()), base: SmpAllocator::with_region_size(backing, slots) }
     }
 
+    /// A block of a class off the caller's list, if there is one.
+    #[inline(always)]
+    fn pop(&self, class: usize) -> Option<NonNull<u8>> {
+        if let Some(kept) = self.base.slots.kept() {
+            // SAFETY: a slot given by `sit`, which begins with its lists, or zeroes, which are empty lists.
+            let lists: &Lists = unsafe { kept.cast().as_ref() };
+            // SAFETY: the provider gave the slot to this caller; empty lists are not written.
+            return unsafe { lists.pop(class) }.map(NonNull::cast);
+        }
+        // Acquire: pairs with the Release of `create_table`, so that the slots are there.
+        let table = NonNull::new(self.table.load(Ordering::Acquire))?;
+        let number = self.base.slots.enter();
+        // SAFETY: by I2 the table has that slot.
+        let slot = unsafe { table.add(number) };
+        // SAFETY: by I2 a slot.
+        let slot = unsafe { slot.as_ref() };
+        // SAFETY: the provider gave the slot to this caller; number 0 is empty, so it is not written.
+        let block = unsafe { slot.lists.pop(class) };
+        self.base.slots.leave(number);
+        block.map(NonNull::cast)
+    }
+
     #[inline(always)]
     #[track_caller]
     fn alloc_small(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
-        // Acquire: pairs with the Release of `create_table`, so that the slots are there.
-        if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
-            let number = self.base.slots.enter();
-            // SAFETY: by I2 the table has that slot.
-            let slot = unsafe { table.add(number) };
-            // SAFETY: by I2 a slot.
-            let slot = unsafe { slot.as_ref() };
-            // SAFETY: the provider gave the slot to this caller; number 0 is empty, so it is not written.
-            let block = unsafe { slot.pop(class) };
-            self.base.slots.leave(number);
-            if let Some(block) = block {
-                return Ok(block.cast());
-            }
+        match self.pop(class) {
+            Some(block) => Ok(block),
+            None => self.refill(class),
         }
-        self.refill(class)
     }
 
     /// # Safety
@@ -92,17 +106,46 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         let at = unsafe { region.slab_of(block) }.cast::<Slab>();
         // SAFETY: created as this kind of slab; it stays while a block is out.
         let slab = unsafe { at.as_ref() };
-        let number = self.base.slots.enter();
-        if usize::from(slab.owner) != number {
+        let (own, number) = match self.base.slots.kept() {
+            Some(kept) => (slab.home.cast() == kept, 0),
+            None => {
+                let number = self.base.slots.enter();
+                (usize::from(slab.owner) == number, number)
+            }
+        };
+        // SAFETY: the slot is ours, so is the block.
+        let waking = own && unsafe { slab.push(block.cast()) };
+        if !own {
             self.base.slots.leave(number);
             // SAFETY: the caller's promise.
-            return unsafe { self.free_remote(at, block) };
+            unsafe { self.free_remote(at, block) };
+        } else if waking {
+            self.settle(at, number);
+        } else {
+            self.base.slots.leave(number);
         }
-        // SAFETY: the slot is ours, so is the block.
-        if unsafe { slab.push(block.cast()) } {
-            return self.settle(at, number);
+    }
+
+    /// As [`SmpAllocator::alloc_at_hand`].
+    #[inline(always)]
+    pub fn alloc_at_hand(&self, len: usize) -> Option<NonNull<u8>> {
+        if len.wrapping_sub(1) < class::LARGEST { self.pop(class_of(len)) } else { None }
+    }
+
+    /// As [`SmpAllocator::free_at_hand`].
+    ///
+    /// # Safety
+    /// A live block of this allocator begins at `address`, or it is null; the block is not used again if the answer is `true`.
+    #[inline(always)]
+    pub unsafe fn free_at_hand(&self, address: *mut u8) -> bool {
+        if address.addr().is_multiple_of(PAGE) {
+            return false;
         }
-        self.base.slots.leave(number);
+        // SAFETY: no multiple of PAGE, so not null.
+        let block = unsafe { NonNull::new_unchecked(address) };
+        // SAFETY: by I1 no large block, so one of a slab.
+        unsafe { self.free_small(block) };
+        true
     }
 
     /// A slab has got as many blocks back as it waited for.
@@ -111,10 +154,10 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     #[track_caller]
     fn settle(&self, slab: NonNull<Slab>, number: usize) {
         let mut unused = ptr::null_mut();
-        // SAFETY: by I2 the table has that slot.
-        let slot = unsafe { self.table.load(Ordering::Relaxed).add(number) };
+        // SAFETY: a slab of ours.
+        let home = unsafe { slab.as_ref() }.home;
         // SAFETY: by I2 a slot, the caller's.
-        unsafe { &*slot }.settle(slab, &mut unused);
+        unsafe { home.as_ref() }.settle(slab, &mut unused);
         self.base.slots.leave(number);
         self.retire(unused);
     }
@@ -128,10 +171,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     unsafe fn free_remote(&self, at: NonNull<Slab>, block: NonNull<u8>) {
         // SAFETY: it stays while a block is out.
         let slab = unsafe { at.as_ref() };
-        // SAFETY: by I2 the table has that slot.
-        let slot = unsafe { self.table.load(Ordering::Relaxed).add(usize::from(slab.owner)) };
         // SAFETY: by I2 a slot.
-        let slot = unsafe { &*slot };
+        let slot = unsafe { slab.home.as_ref() };
         // SAFETY: the caller's promise.
         if unsafe { slab.push_remote(block.cast()) } {
             // SAFETY: just answered `true`.
@@ -149,11 +190,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
                 let seat = self.sit(table);
                 let mut unused = ptr::null_mut();
                 // SAFETY: the seat's slot is ours.
-                let mut block = unsafe { seat.slot.pop(class) };
+                let mut block = unsafe { seat.slot.lists.pop(class) };
                 // SAFETY: the seat's slot is ours, and has just been found empty.
                 if block.is_none() && unsafe { seat.slot.refill::<BYTES>(class, &mut unused) } {
                     // SAFETY: the seat's slot is ours.
-                    block = unsafe { seat.slot.pop(class) };
+                    block = unsafe { seat.slot.lists.pop(class) };
                 }
                 drop(seat);
                 self.retire(unused);
@@ -175,7 +216,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
             let slab = unsafe { region.create_slab(Region::<BYTES>::page_number(run), pages, class) }.cast::<Slab>();
             let seat = self.sit(table);
             // SAFETY: two entries of the region's table, since the run begins at an even page.
-            unsafe { slab.write(Slab::new(class, seat.index)) };
+            unsafe { slab.write(Slab::new(class, seat.index, seat.slot.into())) };
             seat.slot.list(slab);
         }
     }
@@ -208,6 +249,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         let index = if number == 0 { slots.count() + 1 } else { number };
         // SAFETY: by I2 the table has that slot.
         let slot = unsafe { table.add(index) };
+        if number != 0 {
+            slots.keep(slot.cast());
+        }
         // SAFETY: by I2 a slot.
         Seat { slot: unsafe { slot.as_ref() }, slots, number, index, _common: common }
     }

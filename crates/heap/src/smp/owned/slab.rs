@@ -18,9 +18,12 @@ use core::{
 
 use terrace_sync::atomic::{AtomicPtr, Ordering};
 
-use super::super::{
-    chain::Block,
-    class::{self, PAGE, size},
+use super::{
+    super::{
+        chain::Block,
+        class::{self, PAGE, size},
+    },
+    slot::Slot,
 };
 
 /// Where a slab is.
@@ -40,12 +43,14 @@ pub(super) enum Place {
 pub(super) struct Slab {
     free: Cell<*mut Block>,
     left: Cell<u32>,
+    /// The number of the slot that owns the slab, and that slot.
     pub(super) owner: u16,
     pub(super) class: u8,
     pub(super) place: Cell<Place>,
     remote: AtomicPtr<Block>,
     hold: Cell<u32>,
     cut: Cell<u32>,
+    pub(super) home: NonNull<Slot>,
     pub(super) woken_next: Cell<*mut Slab>,
     pub(super) next: Cell<*mut Slab>,
     pub(super) previous: Cell<*mut Slab>,
@@ -66,7 +71,7 @@ pub(super) fn capacity(bytes: usize, class: usize) -> u32 {
 }
 
 impl Slab {
-    pub(super) fn new(class: usize, owner: usize) -> Self {
+    pub(super) fn new(class: usize, owner: usize, home: NonNull<Slot>) -> Self {
         let null = ptr::null_mut();
         Self {
             free: Cell::new(ptr::null_mut()),
@@ -77,6 +82,7 @@ impl Slab {
             remote: AtomicPtr::new(ptr::null_mut()),
             hold: Cell::new(0),
             cut: Cell::new(0),
+            home,
             woken_next: Cell::new(null),
             next: Cell::new(null),
             previous: Cell::new(null),

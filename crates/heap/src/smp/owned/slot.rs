@@ -15,7 +15,10 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use terrace_sync::atomic::{AtomicPtr, Ordering};
+use terrace_sync::{
+    KEPT_BYTES,
+    atomic::{AtomicPtr, Ordering},
+};
 
 use super::{
     super::{
@@ -29,16 +32,15 @@ use super::{
 /// Blocks of so many bytes are few: fresh ones are cut behind them.
 const FRESH: usize = 16 << 10;
 
-/// All zeroes is a slot without slabs.
-#[repr(C, align(128))]
-pub(super) struct Slot {
+/// What the fast path of `alloc` reads. All zeroes is no block.
+#[repr(C, align(64))]
+pub(super) struct Lists {
     free: [Cell<*mut Block>; CLASSES],
-    current: [Cell<*mut Slab>; CLASSES],
-    listed: [Cell<*mut Slab>; CLASSES],
-    woken: [AtomicPtr<Slab>; CLASSES],
 }
 
-impl Slot {
+const _: () = assert!(size_of::<Lists>() <= KEPT_BYTES);
+
+impl Lists {
     /// A block off the list.
     ///
     /// # Safety
@@ -52,7 +54,18 @@ impl Slot {
         list.set(unsafe { Block::next(block) });
         Some(block)
     }
+}
 
+/// All zeroes is a slot without slabs.
+#[repr(C, align(128))]
+pub(super) struct Slot {
+    pub(super) lists: Lists,
+    current: [Cell<*mut Slab>; CLASSES],
+    listed: [Cell<*mut Slab>; CLASSES],
+    woken: [AtomicPtr<Slab>; CLASSES],
+}
+
+impl Slot {
     /// Tells the slot that a slab got a block back from elsewhere. Anybody may.
     ///
     /// # Safety
@@ -90,7 +103,7 @@ impl Slot {
                 // SAFETY: the slot is ours; the slab's own run.
                 let head = unsafe { slab.lift(run, capacity, few) };
                 if !head.is_null() {
-                    self.free[class].set(head);
+                    self.lists.free[class].set(head);
                     return true;
                 }
                 slab.sleep((capacity / 8).clamp(1, 16));
@@ -157,7 +170,7 @@ impl Slot {
             // SAFETY: a slab of the slot.
             let this = unsafe { current.as_ref() };
             // SAFETY: the slot is ours.
-            while let Some(block) = unsafe { self.pop(class) } {
+            while let Some(block) = unsafe { self.lists.pop(class) } {
                 // SAFETY: the list's blocks are of the current slab, and ours.
                 unsafe { this.push(block) };
             }
