@@ -48,7 +48,7 @@ pub(crate) const fn small(len: usize, alignment: usize) -> Option<usize> {
 
 /// A class's block in bytes.
 #[inline(always)]
-pub(crate) fn size(class: usize) -> usize {
+pub(crate) const fn size(class: usize) -> usize {
     SIZES[class] as usize
 }
 

@@ -181,10 +181,24 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     }
 
     /// The way of a request whose list is empty.
-    #[cold]
     #[inline(never)]
     #[track_caller]
     fn refill(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
+        if let Some(kept) = self.base.slots.kept() {
+            // SAFETY: a slot given by `sit`, which begins with its lists, or zeroes, which are empty lists.
+            let lists: &Lists = unsafe { kept.cast().as_ref() };
+            // SAFETY: the provider gave the slot to this caller; where there is no slab nothing is written.
+            if let Some(block) = unsafe { lists.lift(class) } {
+                return Ok(block.cast());
+            }
+        }
+        self.refill_else(class)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn refill_else(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
         loop {
             if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
                 let seat = self.sit(table);
@@ -216,7 +230,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
             let slab = unsafe { region.create_slab(Region::<BYTES>::page_number(run), pages, class) }.cast::<Slab>();
             let seat = self.sit(table);
             // SAFETY: two entries of the region's table, since the run begins at an even page.
-            unsafe { slab.write(Slab::new(class, seat.index, seat.slot.into())) };
+            unsafe { slab.write(Slab::new(BYTES, class, seat.index, seat.slot.into())) };
             seat.slot.list(slab);
         }
     }

@@ -42,14 +42,15 @@ pub(super) enum Place {
 #[repr(C, align(64))]
 pub(super) struct Slab {
     free: Cell<*mut Block>,
-    left: Cell<u32>,
+    left: Cell<u16>,
     /// The number of the slot that owns the slab, and that slot.
     pub(super) owner: u16,
     pub(super) class: u8,
     pub(super) place: Cell<Place>,
     remote: AtomicPtr<Block>,
-    hold: Cell<u32>,
-    cut: Cell<u32>,
+    hold: Cell<u16>,
+    cut: Cell<u16>,
+    capacity: u16,
     pub(super) home: NonNull<Slot>,
     pub(super) woken_next: Cell<*mut Slab>,
     pub(super) next: Cell<*mut Slab>,
@@ -66,12 +67,12 @@ pub(super) fn pages(bytes: usize, class: usize) -> usize {
     if size(class) <= 8 << 10 { 16 } else { 32 }
 }
 
-pub(super) fn capacity(bytes: usize, class: usize) -> u32 {
-    (pages(bytes, class) * PAGE / size(class)) as u32
+fn capacity(bytes: usize, class: usize) -> u16 {
+    (pages(bytes, class) * PAGE / size(class)) as u16
 }
 
 impl Slab {
-    pub(super) fn new(class: usize, owner: usize, home: NonNull<Slot>) -> Self {
+    pub(super) fn new(bytes: usize, class: usize, owner: usize, home: NonNull<Slot>) -> Self {
         let null = ptr::null_mut();
         Self {
             free: Cell::new(ptr::null_mut()),
@@ -82,6 +83,7 @@ impl Slab {
             remote: AtomicPtr::new(ptr::null_mut()),
             hold: Cell::new(0),
             cut: Cell::new(0),
+            capacity: capacity(bytes, class),
             home,
             woken_next: Cell::new(null),
             next: Cell::new(null),
@@ -90,12 +92,12 @@ impl Slab {
     }
 
     /// Blocks that are out.
-    pub(super) fn out(&self) -> u32 {
+    pub(super) fn out(&self) -> u16 {
         self.left.get() + self.hold.get()
     }
 
     /// From now on something happens when the last block is back.
-    pub(super) fn watch(&self, out: u32) {
+    pub(super) fn watch(&self, out: u16) {
         self.left.set(out);
         self.hold.set(0);
     }
@@ -150,24 +152,39 @@ impl Slab {
         self.watch(self.out() - count);
     }
 
-    /// All free blocks, which are out from now on; where they are few, some fresh ones behind them.
+    /// The free blocks, which are out from now on, where they are not few or nothing can be cut behind them; else null.
     ///
     /// # Safety
-    /// The caller has the slot; the run begins at `run` and has `capacity` blocks.
-    pub(super) unsafe fn lift(&self, run: NonNull<u8>, capacity: u32, few: u32) -> *mut Block {
-        let head = self.free.replace(ptr::null_mut());
+    /// The caller has the slot, whose current slab this is.
+    #[inline(always)]
+    pub(super) unsafe fn lift_many(&self, few: u16) -> *mut Block {
         let cut = self.cut.get();
-        let free = cut - self.out();
-        self.watch(cut);
-        if free >= few || cut == capacity {
+        // `hold` is 0 in a current slab.
+        if cut - self.left.get() < few && cut != self.capacity {
+            return ptr::null_mut();
+        }
+        self.left.set(cut);
+        self.free.replace(ptr::null_mut())
+    }
+
+    /// All free blocks, which are out from now on; where they are few, some fresh ones before them.
+    ///
+    /// # Safety
+    /// The caller has the slot, whose current slab this is; its run begins at `run`.
+    pub(super) unsafe fn lift(&self, run: NonNull<u8>, few: u16) -> *mut Block {
+        // SAFETY: the caller's promise.
+        let head = unsafe { self.lift_many(few) };
+        if !head.is_null() {
             return head;
         }
+        let head = self.free.replace(ptr::null_mut());
+        let cut = self.cut.get();
         let bytes = size(usize::from(self.class));
-        let end = (cut + few).min(capacity);
+        let end = (cut + few).min(self.capacity);
         let mut fresh = head;
         for number in (cut..end).rev() {
             // SAFETY: below the capacity, so inside the run.
-            let block = unsafe { run.add(number as usize * bytes) }.cast();
+            let block = unsafe { run.add(usize::from(number) * bytes) }.cast();
             // SAFETY: never cut before, so nobody else's.
             unsafe { Block::link(block, fresh) };
             fresh = block.as_ptr();
@@ -178,9 +195,9 @@ impl Slab {
     }
 
     /// All blocks are out: something happens when `wake` of them are back.
-    pub(super) fn sleep(&self, wake: u32) {
+    pub(super) fn sleep(&self) {
         let out = self.out();
-        let left = wake.min(out);
+        let left = (self.capacity / 8).clamp(1, 16).min(out);
         self.left.set(left);
         self.hold.set(out - left);
         self.place.set(Place::Asleep);

@@ -26,16 +26,34 @@ use super::{
         class::{CLASSES, size},
         region::Region,
     },
-    slab::{Place, Slab, capacity},
+    slab::{Place, Slab},
 };
 
 /// Blocks of so many bytes are few: fresh ones are cut behind them.
 const FRESH: usize = 16 << 10;
 
+static FEW: [u16; CLASSES] = {
+    let mut few = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        let fitting = FRESH / size(class);
+        few[class] = if fitting < 4 {
+            4
+        } else if fitting > 64 {
+            64
+        } else {
+            fitting as u16
+        };
+        class += 1;
+    }
+    few
+};
+
 /// What the fast path of `alloc` reads. All zeroes is no block.
 #[repr(C, align(64))]
 pub(super) struct Lists {
     free: [Cell<*mut Block>; CLASSES],
+    current: [Cell<*mut Slab>; CLASSES],
 }
 
 const _: () = assert!(size_of::<Lists>() <= KEPT_BYTES);
@@ -54,13 +72,28 @@ impl Lists {
         list.set(unsafe { Block::next(block) });
         Some(block)
     }
+
+    /// A block of the current slab's, where it has more than a few free ones: the short way of a refill.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and its list of the class is empty.
+    #[inline(always)]
+    pub(super) unsafe fn lift(&self, class: usize) -> Option<NonNull<Block>> {
+        let current = NonNull::new(self.current[class].get())?;
+        // SAFETY: a slab of the slot.
+        let slab = unsafe { current.as_ref() };
+        // SAFETY: the slot is ours, and the slab is its current one.
+        let head = NonNull::new(unsafe { slab.lift_many(FEW[class]) })?;
+        // SAFETY: linked, and ours.
+        self.free[class].set(unsafe { Block::next(head) });
+        Some(head)
+    }
 }
 
 /// All zeroes is a slot without slabs.
 #[repr(C, align(128))]
 pub(super) struct Slot {
     pub(super) lists: Lists,
-    current: [Cell<*mut Slab>; CLASSES],
     listed: [Cell<*mut Slab>; CLASSES],
     woken: [AtomicPtr<Slab>; CLASSES],
 }
@@ -90,30 +123,28 @@ impl Slot {
     /// # Safety
     /// The slot is the caller's (I1), and its list of the class is empty.
     pub(super) unsafe fn refill<const BYTES: usize>(&self, class: usize, unused: &mut *mut Slab) -> bool {
-        let capacity = capacity(BYTES, class);
-        let few = ((FRESH / size(class)) as u32).clamp(2, 64);
         // SAFETY: the caller's promise.
         unsafe { self.drain(class, unused) };
         loop {
-            if let Some(at) = NonNull::new(self.current[class].get()) {
+            if let Some(at) = NonNull::new(self.lists.current[class].get()) {
                 // SAFETY: a slab lies in a region.
                 let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at.cast()));
                 // SAFETY: a slab of the slot.
                 let slab = unsafe { at.as_ref() };
                 // SAFETY: the slot is ours; the slab's own run.
-                let head = unsafe { slab.lift(run, capacity, few) };
+                let head = unsafe { slab.lift(run, FEW[class]) };
                 if !head.is_null() {
                     self.lists.free[class].set(head);
                     return true;
                 }
-                slab.sleep((capacity / 8).clamp(1, 16));
-                self.current[class].set(ptr::null_mut());
+                slab.sleep();
+                self.lists.current[class].set(ptr::null_mut());
             }
             let Some(next) = NonNull::new(self.listed[class].get()) else { return false };
             self.unlist(next);
             // SAFETY: a slab of the slot.
             unsafe { next.as_ref() }.place.set(Place::Current);
-            self.current[class].set(next.as_ptr());
+            self.lists.current[class].set(next.as_ptr());
         }
     }
 
@@ -166,7 +197,7 @@ impl Slot {
     pub(super) unsafe fn empty(&self, class: usize, unused: &mut *mut Slab) {
         // SAFETY: the caller's promise.
         unsafe { self.drain(class, unused) };
-        if let Some(current) = NonNull::new(self.current[class].replace(ptr::null_mut())) {
+        if let Some(current) = NonNull::new(self.lists.current[class].replace(ptr::null_mut())) {
             // SAFETY: a slab of the slot.
             let this = unsafe { current.as_ref() };
             // SAFETY: the slot is ours.
