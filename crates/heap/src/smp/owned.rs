@@ -132,7 +132,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         if len.wrapping_sub(1) < class::LARGEST { self.pop(class_of(len)) } else { None }
     }
 
-    /// As [`SmpAllocator::free_at_hand`].
+    /// As [`SmpAllocator::free_at_hand`], for a provider that keeps its callers' slots.
     ///
     /// # Safety
     /// A live block of this allocator begins at `address`, or it is null; the block is not used again if the answer is `true`.
@@ -143,9 +143,19 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         }
         // SAFETY: no multiple of PAGE, so not null.
         let block = unsafe { NonNull::new_unchecked(address) };
-        // SAFETY: by I1 no large block, so one of a slab.
-        unsafe { self.free_small(block) };
-        true
+        // SAFETY: by I1 no large block, so it lies in a region.
+        let region = unsafe { Region::<BYTES>::of(block) };
+        // SAFETY: the block is the caller's.
+        let at = unsafe { region.slab_of(block) }.cast::<Slab>();
+        // SAFETY: created as this kind of slab; it stays while a block is out.
+        let slab = unsafe { at.as_ref() };
+        match self.base.slots.kept() {
+            Some(kept) if slab.home.cast() == kept => {
+                // SAFETY: the slot is ours, so is the block.
+                unsafe { slab.push_at_hand(block.cast()) }
+            }
+            _ => false,
+        }
     }
 
     /// A slab has got as many blocks back as it waited for.

@@ -116,6 +116,23 @@ impl Slab {
         left == 0
     }
 
+    /// As [`push`](Self::push), where nothing happens then. `false`: it would, and nothing has changed.
+    ///
+    /// # Safety
+    /// The caller has the slot, and a block of this slab, which it gives up if the answer is `true`.
+    #[inline(always)]
+    pub(super) unsafe fn push_at_hand(&self, block: NonNull<Block>) -> bool {
+        let left = self.left.get();
+        if left == 1 {
+            return false;
+        }
+        // SAFETY: the caller's block.
+        unsafe { Block::link(block, self.free.get()) };
+        self.free.set(block.as_ptr());
+        self.left.set(left.wrapping_sub(1));
+        true
+    }
+
     /// Takes a block back from anybody. `true`: it is the first, wake the slab (I3).
     ///
     /// # Safety
@@ -197,7 +214,7 @@ impl Slab {
     /// All blocks are out: something happens when `wake` of them are back.
     pub(super) fn sleep(&self) {
         let out = self.out();
-        let left = (self.capacity / 8).clamp(1, 16).min(out);
+        let left = (self.capacity / 4).clamp(1, 32).min(out);
         self.left.set(left);
         self.hold.set(out - left);
         self.place.set(Place::Asleep);

@@ -69,7 +69,8 @@ impl Lists {
         let list = unsafe { self.free.get_unchecked(class) };
         let block = NonNull::new(list.get())?;
         // SAFETY: a linked block of this slot.
-        list.set(unsafe { Block::next(block) });
+        let next = unsafe { Block::next(block) };
+        list.set(next);
         Some(block)
     }
 
