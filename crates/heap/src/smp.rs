@@ -10,7 +10,8 @@
 //!   ──┼─────────────────────────────────────────────── one lock for a slab
 //!     ▼ pages.rs      runs of pages out of regions (region.rs, plan.rs, registry.rs)
 //!   ──┼─────────────────────────────────────────────── supply.rs: the backing, called without a lock
-//!   above 32 KiB      straight.rs: the backing's own blocks, written down in large.rs
+//!   above 32 KiB      medium.rs: runs of pages of their own
+//!   above 1 MiB       straight.rs: the backing's own blocks, written down in large.rs
 //! ```
 //!
 //! The idea is Zig's `std.heap.SmpAllocator`: slots bounded by the processors, which threads take over from one another,
@@ -24,7 +25,7 @@
 //! | [`Allocator`] | `free` is told length and alignment, so the class needs no look-up |
 //! | [`free_by_address`](SmpAllocator::free_by_address), [`size_by_address`](SmpAllocator::size_by_address), [`remap_by_address`](SmpAllocator::remap_by_address) | the same blocks for a caller who has the address alone, as C's `free` and `realloc` |
 //! | [`GoodSize`], [`Owns`] | |
-//! | [`trim`](SmpAllocator::trim) | gives back what is idle, now |
+//! | [`trim`](SmpAllocator::trim), [`purge_idle`](SmpAllocator::purge_idle), [`has_idle`](SmpAllocator::has_idle) | give back what is not used now; what has not been used for a while |
 //! | [`class_stats`](SmpAllocator::class_stats) | slabs and blocks of each size class |
 //! | [`lock_for_fork`](SmpAllocator::lock_for_fork), [`unlock_after_fork`](SmpAllocator::unlock_after_fork) | for the handlers of a fork |
 //!
@@ -46,6 +47,7 @@ mod class;
 mod depot;
 mod large;
 mod magazine;
+mod medium;
 pub mod owned;
 mod pages;
 mod plan;
@@ -65,7 +67,7 @@ use core::{
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns};
 use terrace_sync::{
     Lock, Slots,
-    atomic::{AtomicPtr, Ordering},
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 
 use self::{
@@ -73,6 +75,7 @@ use self::{
     depot::Depot,
     large::{Book, Large},
     magazine::Slot,
+    medium::RUNS,
     pages::Pages,
     region::Region,
     supply::decommit_pages,
@@ -81,10 +84,14 @@ use self::{
 /// How many bytes of a backing a region takes, where nothing else is said.
 pub const REGION: usize = 4 << 20;
 
-/// Full chains that the depot keeps of a class.
-const CHAINS: u32 = 8;
 /// Free pages that stay with their memory, beside a share of those in use.
 const RETAINED: usize = 256;
+/// As many free pages as there may be, for who gives the rest back later.
+const KEEP: usize = usize::MAX / 2;
+/// Chains of one class in the depot that make a purge worth while.
+const MANY_CHAINS: u32 = 8;
+/// Between one look at what is idle and the next.
+const PURGE_MILLIS: usize = 250;
 
 const PAGE_ALIGNMENT: Alignment = match Alignment::new(PAGE) {
     Some(alignment) => alignment,
@@ -97,7 +104,7 @@ type DecommitFn<A> = unsafe fn(&A, NonNull<[u8]>) -> bool;
 /// The general-purpose allocator.
 ///
 /// - **I1** Every block of at most 32 KiB, and of such an alignment, is one of a slab's of its class; every other
-///   block is one of the backing's, aligned to a page at least, and in the book.
+///   block is aligned to a page at least, and is a run of a region, or one of the backing's and in the book.
 /// - **I2** `table` is null or a block of the backing with `slots.count() + 2` slots: number 0 is nobody's and empty,
 ///   the last is common to all who have no number, under `common`.
 /// - **I3** Locks are taken in the order common, a depot, pages; the book alone; and none is held while
@@ -107,7 +114,10 @@ pub struct SmpAllocator<A: Allocator, S: Slots, const BYTES: usize = REGION> {
     depots: [Lock<Depot<BYTES>>; CLASSES],
     pages: Pages<BYTES>,
     book: Lock<Book>,
+    runs: [AtomicUsize; RUNS],
     common: Lock<()>,
+    purged: AtomicUsize,
+    idle: AtomicBool,
     decommit: Option<DecommitFn<A>>,
     slots: S,
     backing: A,
@@ -158,7 +168,10 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             depots: [const { Lock::new(Depot::new()) }; CLASSES],
             pages: Pages::new(),
             book: Lock::new(Book::new()),
+            runs: [const { AtomicUsize::new(0) }; RUNS],
             common: Lock::new(()),
+            purged: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
             decommit,
             slots,
             backing,

@@ -122,8 +122,10 @@ macro_rules! contestant {
                 unsafe { IT.free(NonNull::slice_from_raw_parts(start, len), A16) }
             }
 
-            pub(super) const BY_ADDRESS: Contestant = Contestant { malloc, free, trim: || IT.trim() };
-            pub(super) const SIZED: Contestant = Contestant { malloc, free: free_sized, trim: || IT.trim() };
+            pub(super) const BY_ADDRESS: Contestant =
+                Contestant { malloc, free, trim: || IT.trim(), idle: || _ = IT.purge_idle() };
+            pub(super) const SIZED: Contestant =
+                Contestant { malloc, free: free_sized, trim: || IT.trim(), idle: || _ = IT.purge_idle() };
         }
     };
 }
@@ -136,6 +138,7 @@ struct Contestant {
     malloc: unsafe extern "C" fn(usize) -> *mut c_void,
     free: unsafe extern "C" fn(*mut c_void, usize),
     trim: fn(),
+    idle: fn(),
 }
 
 unsafe extern "C" fn glibc_free(block: *mut c_void, _: usize) {
@@ -160,13 +163,14 @@ fn contestant(name: &str) -> Contestant {
         "As" => magazines::SIZED,
         "B" => owned::BY_ADDRESS,
         "Bs" => owned::SIZED,
-        "glibc" => Contestant { malloc: libc::malloc, free: glibc_free, trim: || _ = unsafe { libc::malloc_trim(0) } },
+        "glibc" => Contestant { malloc: libc::malloc, free: glibc_free, trim: || _ = unsafe { libc::malloc_trim(0) }, idle: || () },
         "mimalloc" => Contestant {
             malloc: mimalloc,
             free: mimalloc_free,
             trim: || unsafe { libmimalloc_sys::mi_collect(true) },
+            idle: || (),
         },
-        "snmalloc" => Contestant { malloc: snmalloc, free: snmalloc_free, trim: || () },
+        "snmalloc" => Contestant { malloc: snmalloc, free: snmalloc_free, trim: || (), idle: || () },
         _ => panic!("no contestant {name}"),
     }
 }
@@ -366,7 +370,7 @@ impl Contestant {
         (resident() - base) as f64 / live as f64
     }
 
-    /// MiB left of 200 MiB of mixed sizes, freed in random order: at once, after `trim`, or after a second.
+    /// MiB left of 200 MiB of mixed sizes, freed in random order: at once, after `trim`, or after a second with a timer.
     fn left(&self, when: &str) -> f64 {
         let (blocks, mut random) = (table::<Entry>(800_000), SEED);
         let base = resident();
@@ -380,7 +384,10 @@ impl Contestant {
         blocks.iter().for_each(|entry| self.give(entry.0, entry.1 as usize));
         match when {
             "trim" => (self.trim)(),
-            "second" => thread::sleep(Duration::from_secs(1)),
+            "timer" => (0..4).for_each(|_| {
+                thread::sleep(Duration::from_millis(250));
+                (self.idle)();
+            }),
             _ => {}
         }
         (resident() as f64 - base as f64) / 1_048_576.0
@@ -397,7 +404,7 @@ const CELLS: &[&str] = &[
     "hand-over 64", "hand-over 1024", "lifetimes",
     "fragmentation 64 1024 random", "fragmentation 256 64 stride", "fragmentation 256 64 clusters",
     "fragmentation 1024 4096 clusters",
-    "left at-once", "left trim", "left second",
+    "left at-once", "left trim", "left timer",
 ];
 
 fn measure(it: Contestant, cell: &str) -> f64 {

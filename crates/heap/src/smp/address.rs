@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   address ── a multiple of PAGE? ── no ──▶ small: region ─▶ page ─▶ class
-//!                    └── yes ──▶ in the registry? ── yes ──▶ small
+//!                    └── yes ──▶ in the registry? ── yes ──▶ small, or medium by its class
 //!                                       └── no ──▶ large: the book
 //! ```
 
@@ -13,7 +13,7 @@ use terrace_sync::Slots;
 
 use super::{
     SmpAllocator,
-    class::{LARGEST, PAGE, class_of, size, small},
+    class::{CLASSES, LARGEST, PAGE, class_of, size, small},
     region::Region,
 };
 
@@ -27,7 +27,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the caller's promise.
         match unsafe { self.class_by_address(address) } {
             Some(class) => NonZeroUsize::MIN.saturating_add(size(class) - 1),
-            None => self.book().get(address).map_or(NonZeroUsize::MIN, |large| large.len),
+            // SAFETY: no small block.
+            None => unsafe { self.large_size(address) },
         }
     }
 
@@ -96,17 +97,19 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// # Safety
     /// A live block of this allocator begins at `address`.
     #[inline(always)]
-    unsafe fn class_by_address(&self, address: NonNull<u8>) -> Option<usize> {
+    pub(super) unsafe fn class_by_address(&self, address: NonNull<u8>) -> Option<usize> {
         // By I1 a large block begins at a multiple of PAGE; few others do.
         if address.addr().get().is_multiple_of(PAGE) && !self.pages.registry.contains(address) {
             return None;
         }
-        // SAFETY: no large block.
-        Some(unsafe { Self::small_class(address) })
+        // SAFETY: in a region.
+        Some(unsafe { Self::small_class(address) }).filter(|&class| class < CLASSES)
     }
 
+    /// The class of a block in a region; [`CLASSES`]: it is medium.
+    ///
     /// # Safety
-    /// A live small block of this allocator begins at `address`.
+    /// A live small or medium block of this allocator begins at `address`.
     #[inline(always)]
     unsafe fn small_class(address: NonNull<u8>) -> usize {
         // SAFETY: by I1 it lies in a region.

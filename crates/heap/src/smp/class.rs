@@ -27,6 +27,7 @@ pub(crate) const SLAB_PAGES: usize = 8;
 const GRAIN: usize = 16;
 const EVEN: usize = 8; // classes before the spacing grows
 const BATCH_BYTES: usize = 16 << 10;
+const DEPOT_BYTES: usize = 512 << 10;
 
 /// The class of `len` bytes; `len` is from 1 to [`LARGEST`].
 #[inline(always)]
@@ -56,6 +57,11 @@ pub(crate) const fn size(class: usize) -> usize {
 #[inline(always)]
 pub(crate) fn batch(class: usize) -> u32 {
     BATCHES[class] as u32
+}
+
+/// Full chains that the depot keeps at most.
+pub(crate) fn depot_chains(class: usize) -> u32 {
+    ((DEPOT_BYTES / (size(class) * batch(class) as usize)) as u32).max(8)
 }
 
 /// Pages of a slab.

@@ -27,6 +27,8 @@ use super::{
 pub(crate) struct Depot<const BYTES: usize> {
     stack: Stack,
     partial: *mut Slab,
+    /// Chains that have lain in the stack since [`idle_chain`](Self::idle_chain) was through.
+    idle: u32,
     pub(crate) slabs: usize,
     pub(crate) blocks_out: usize,
 }
@@ -36,7 +38,7 @@ unsafe impl<const BYTES: usize> Send for Depot<BYTES> {}
 
 impl<const BYTES: usize> Depot<BYTES> {
     pub(crate) const fn new() -> Self {
-        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), slabs: 0, blocks_out: 0 }
+        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), idle: 0, slabs: 0, blocks_out: 0 }
     }
 
     /// Chains in the stack.
@@ -47,8 +49,8 @@ impl<const BYTES: usize> Depot<BYTES> {
     /// A chain of up to a batch, from the stack or the slabs. `None`: there is nothing, a new slab is needed.
     pub(crate) fn take(&mut self, class: usize) -> Option<Chain> {
         let batch = batch(class);
-        if let Some(head) = self.stack.pop() {
-            return Some(Chain { head, len: batch }); // I2
+        if let Some(chain) = self.pop_chain(class) {
+            return Some(chain);
         }
         let mut chain = None;
         while let Some(mut at) = NonNull::new(self.partial) {
@@ -71,17 +73,17 @@ impl<const BYTES: usize> Depot<BYTES> {
         chain
     }
 
-    /// Keeps a full chain. `false`: the stack has `limit` chains, give the blocks [back](Self::take_back).
+    /// Keeps a full chain; how many there are now. `None`: the stack has `limit`, give the blocks [back](Self::take_back).
     ///
     /// # Safety
-    /// The chain has a batch of blocks of the class, and is the caller's if the answer is `true`.
-    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> bool {
+    /// The chain has a batch of blocks of the class, and is the caller's if the answer is `None`.
+    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> Option<u32> {
         if self.stack.len() >= limit {
-            return false;
+            return None;
         }
         // SAFETY: the caller gives the chain up.
         unsafe { self.stack.push(chain.head) };
-        true
+        Some(self.stack.len())
     }
 
     /// Gives the blocks of a chain back to their slabs. Unused slabs come out, linked by `next`.
@@ -121,7 +123,21 @@ impl<const BYTES: usize> Depot<BYTES> {
 
     /// The newest chain of the stack.
     pub(crate) fn pop_chain(&mut self, class: usize) -> Option<Chain> {
-        self.stack.pop().map(|head| Chain { head, len: batch(class) })
+        let head = self.stack.pop()?;
+        self.idle = self.idle.min(self.stack.len());
+        Some(Chain { head, len: batch(class) }) // I2
+    }
+
+    /// A chain that has lain here since all of those were taken. `None`: no more; from now on it counts anew.
+    pub(crate) fn idle_chain(&mut self, class: usize) -> Option<Chain> {
+        if self.idle == 0 {
+            self.idle = self.stack.len();
+            return None;
+        }
+        let idle = self.idle - 1;
+        let chain = self.pop_chain(class);
+        self.idle = idle;
+        chain
     }
 
     /// Adds a new slab.

@@ -14,13 +14,17 @@
 //!
 //! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
 //! - **I2** `active` holds `batch − room` blocks, but for a slot never used, which is all zeroes: no blocks and no room.
-//! - **I3** `reserve` is null or a chain of exactly `batch` blocks.
+//! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
+//!   what is idle can take it from a running thread; who takes it out has it.
 //!
 //! Cost: `pop` and `push` are a handful of instructions; 20 bytes a class.
 
 use core::ptr::{self, NonNull};
 
-use terrace_sync::cell::UnsafeCell;
+use terrace_sync::{
+    atomic::{AtomicPtr, Ordering},
+    cell::UnsafeCell,
+};
 
 use super::{
     chain::{Block, Chain},
@@ -32,7 +36,9 @@ use super::{
 pub(crate) struct Slot {
     active: [UnsafeCell<*mut Block>; CLASSES],
     room: [UnsafeCell<u32>; CLASSES],
-    reserve: [UnsafeCell<*mut Block>; CLASSES],
+    reserve: [AtomicPtr<Block>; CLASSES],
+    /// Chains exchanged with the depot.
+    exchanges: UnsafeCell<u32>,
 }
 
 impl Slot {
@@ -82,15 +88,9 @@ impl Slot {
     /// # Safety
     /// The slot is the caller's (I1), its active chain of `class` is empty.
     pub(crate) unsafe fn refill(&self, class: usize) -> bool {
+        let Some(reserve) = self.take_reserve(class) else { return false };
         // SAFETY: the caller's promise.
-        let reserve = unsafe { get(&self.reserve, class) };
-        if reserve.is_null() {
-            return false;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.reserve, class, ptr::null_mut()) };
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, reserve) };
+        unsafe { set(&self.active, class, reserve.head.as_ptr()) };
         // SAFETY: the caller's promise; by I3 this keeps I2.
         unsafe { set(&self.room, class, 0) };
         true
@@ -125,12 +125,34 @@ impl Slot {
             return None; // By I2 the slot is used for the first time.
         }
         // SAFETY: the caller's promise.
-        let reserve = unsafe { get(&self.reserve, class) };
-        // SAFETY: the caller's promise; by I2 the active chain is full, which keeps I3.
-        unsafe { set(&self.reserve, class, active) };
-        // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, ptr::null_mut()) };
+        // By I2 the active chain is full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
+        let reserve = self.reserve[class].swap(active, Ordering::AcqRel);
         NonNull::new(reserve).map(|head| Chain { head, len: batch(class) })
+    }
+
+    /// Takes the reserve of `class` out; anyone may.
+    pub(crate) fn take_reserve(&self, class: usize) -> Option<Chain> {
+        // Relaxed: mostly there is none, and nothing is read through it.
+        if self.reserve[class].load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // Acquire: the blocks' links come with the chain.
+        let head = self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire);
+        NonNull::new(head).map(|head| Chain { head, len: batch(class) })
+    }
+
+    /// Counts an exchange with the depot; `true` at every 64th.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(crate) unsafe fn count_exchange(&self) -> bool {
+        self.exchanges.with_mut(|count| {
+            // SAFETY: the caller's promise.
+            let count = unsafe { &mut *count };
+            *count = count.wrapping_add(1);
+            count.is_multiple_of(64)
+        })
     }
 
     /// Takes everything of `class` out: the active chain and the reserve.
@@ -140,18 +162,15 @@ impl Slot {
     pub(crate) unsafe fn empty(&self, class: usize) -> [Option<Chain>; 2] {
         // SAFETY: the caller's promise.
         let active = NonNull::new(unsafe { get(&self.active, class) });
-        // SAFETY: the caller's promise.
-        let reserve = NonNull::new(unsafe { get(&self.reserve, class) });
+        let reserve = self.take_reserve(class);
         // SAFETY: the caller's promise.
         let room = unsafe { get(&self.room, class) };
         // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, ptr::null_mut()) };
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.reserve, class, ptr::null_mut()) };
         // SAFETY: the caller's promise; both chains are empty, as in a slot never used (I2).
         unsafe { set(&self.room, class, 0) };
         let batch = batch(class);
-        [active.map(|head| Chain { head, len: batch - room }), reserve.map(|head| Chain { head, len: batch })]
+        [active.map(|head| Chain { head, len: batch - room }), reserve]
     }
 }
 

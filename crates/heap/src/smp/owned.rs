@@ -33,6 +33,9 @@ use super::{
     region::Region,
 };
 
+/// Free pages that stay with their memory for a while: as much as the magazines' depot keeps.
+const OWNED_RETAINED: usize = 2048;
+
 /// The general-purpose allocator with slabs that slots own.
 ///
 /// - **I1** As [`SmpAllocator`]'s, whose `table` and depots stay empty here.
@@ -227,7 +230,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
                 }
             }
             let pages = slab::pages(BYTES, class);
-            let run = self.base.run(pages, class::slab_alignment(class).max(2))?;
+            let (run, _) = self.base.run(pages, class::slab_alignment(class).max(2))?;
             if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.
                 unsafe { self.base.give_run(run, pages, false, 0) };
@@ -256,8 +259,20 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
             // SAFETY: a slab lies in a region.
             let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at.cast()));
             // SAFETY: the slab's run, of which no block is out.
-            unsafe { self.base.give_run(run, pages, true, RETAINED) };
+            unsafe { self.base.give_run(run, pages, true, OWNED_RETAINED) };
+            if unused.is_null() {
+                self.base.purge_when_due();
+            }
         }
+    }
+
+    /// As [`SmpAllocator::purge_idle`]: the slabs of ended threads, and free pages.
+    #[track_caller]
+    pub fn purge_idle(&self) -> bool {
+        if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
+            (1..=self.base.slots.count() + 1).for_each(|number| self.empty_idle(table, number));
+        }
+        self.base.purge_idle()
     }
 
     fn sit(&self, table: NonNull<Slot>) -> Seat<'_, S> {
@@ -297,7 +312,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
                 self.empty_idle(table, number);
             }
         }
-        self.base.purge(0);
+        self.base.trim();
     }
 
     #[track_caller]
@@ -348,7 +363,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         let (len, alignment) = self.table_layout();
         let table = match self.table_pages() {
             Some(pages) => {
-                let run = self.base.run(pages, 1)?;
+                let (run, _) = self.base.run(pages, 1)?;
                 // SAFETY: a run of ours, of so many bytes at least.
                 unsafe { run.write_bytes(0, len.get()) };
                 run
@@ -394,7 +409,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     #[inline]
     #[track_caller]
     pub unsafe fn free_by_address(&self, address: NonNull<u8>) {
-        if address.addr().get().is_multiple_of(PAGE) && !self.base.pages.registry.contains(address) {
+        // SAFETY: the caller's promise.
+        if unsafe { self.base.class_by_address(address) }.is_none() {
             // SAFETY: by I1 a large block.
             return unsafe { self.base.free_large(address) };
         }

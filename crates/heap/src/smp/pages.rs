@@ -34,6 +34,8 @@ pub(crate) struct State<const BYTES: usize> {
     open: *mut u8,
     /// Free pages that may hold memory of the machine.
     pub(crate) dirty: usize,
+    /// Those of them that have been so since [`idle_pages`](Self::idle_pages) was asked.
+    idle: usize,
     /// Pages in runs.
     pub(crate) used: usize,
     pub(crate) regions: usize,
@@ -44,14 +46,15 @@ unsafe impl<const BYTES: usize> Send for State<BYTES> {}
 
 impl<const BYTES: usize> Pages<BYTES> {
     pub(crate) const fn new() -> Self {
-        let state = State { open: ptr::null_mut(), dirty: 0, used: 0, regions: 0 };
+        let state = State { open: ptr::null_mut(), dirty: 0, idle: 0, used: 0, regions: 0 };
         Self { registry: Registry::new(), state: Lock::new(state) }
     }
 }
 
 impl<const BYTES: usize> State<BYTES> {
-    /// Hands out `len` pages in a row, the first a multiple of `alignment` pages. `None`: no region has them.
-    pub(crate) fn take_run(&mut self, len: usize, alignment: usize) -> Option<NonNull<u8>> {
+    /// Hands out `len` pages in a row, the first a multiple of `alignment` pages, and says whether all are clean.
+    /// `None`: no region has them.
+    pub(crate) fn take_run(&mut self, len: usize, alignment: usize) -> Option<(NonNull<u8>, bool)> {
         let mut at = self.open;
         while let Some(start) = NonNull::new(at) {
             // SAFETY: by I2 a region.
@@ -70,19 +73,44 @@ impl<const BYTES: usize> State<BYTES> {
                 }
                 continue;
             };
-            plan::set(free, first, len, false);
-            // SAFETY: `self` is behind the lock.
-            let cleaned = plan::set(unsafe { region.dirty_map() }, first, len, false);
-            header.free_pages -= len;
-            header.dirty_pages -= cleaned;
-            self.dirty -= cleaned;
-            self.used += len;
-            if header.free_pages == 0 {
-                self.unlist(region);
-            }
-            return Some(region.page(first));
+            let clean = self.take_pages(region, first, len);
+            return Some((region.page(first), clean));
         }
         None
+    }
+
+    /// Takes free pages out of the maps; whether all were clean.
+    fn take_pages(&mut self, region: Region<BYTES>, first: usize, len: usize) -> bool {
+        // SAFETY: `self` is behind the lock.
+        plan::set(unsafe { region.free_map() }, first, len, false);
+        // SAFETY: `self` is behind the lock.
+        let cleaned = plan::set(unsafe { region.dirty_map() }, first, len, false);
+        // SAFETY: `self` is behind the lock.
+        let header = unsafe { region.header() };
+        header.free_pages -= len;
+        header.dirty_pages -= cleaned;
+        self.dirty -= cleaned;
+        self.idle = self.idle.min(self.dirty);
+        self.used += len;
+        if header.free_pages == 0 {
+            self.unlist(region);
+        }
+        cleaned == 0
+    }
+
+    /// Hands out the `more` pages behind a run of `len`, where they are free; whether they are clean.
+    ///
+    /// # Safety
+    /// The run was handed out by [`take_run`](Self::take_run), and is the caller's.
+    pub(crate) unsafe fn extend_run(&mut self, start: NonNull<u8>, len: usize, more: usize) -> Option<bool> {
+        // SAFETY: a run lies in a region.
+        let region = unsafe { Region::<BYTES>::of(start) };
+        let end = Region::<BYTES>::page_number(start) + len;
+        // SAFETY: `self` is behind the lock.
+        let free = plan::next_run(unsafe { region.free_map() }, end);
+        let (from, room) = free.filter(|&(from, room)| from == end && room >= more)?;
+        debug_assert!(room >= more);
+        Some(self.take_pages(region, from, more))
     }
 
     /// Takes a run back, or a part of one. `true`: its region has no run left.
@@ -170,6 +198,18 @@ impl<const BYTES: usize> State<BYTES> {
         true
     }
 
+    /// Pages in no run.
+    pub(crate) fn free_pages(&self) -> usize {
+        self.regions * Region::<BYTES>::PLAN.usable() - self.used
+    }
+
+    /// Dirty pages that have been so since this was asked before.
+    pub(crate) fn idle_pages(&mut self) -> usize {
+        let idle = self.idle.min(self.dirty);
+        self.idle = self.dirty - idle;
+        idle
+    }
+
     /// The first region, from `open` on, that has no run.
     pub(crate) fn unused_region(&mut self) -> Option<Region<BYTES>> {
         self.find(|free, _| free == Region::<BYTES>::PLAN.usable())
@@ -181,18 +221,7 @@ impl<const BYTES: usize> State<BYTES> {
         // SAFETY: `self` is behind the lock.
         let dirty = unsafe { region.dirty_map() };
         let (first, len) = plan::next_run(dirty, 0)?;
-        plan::set(dirty, first, len, false);
-        // SAFETY: `self` is behind the lock.
-        plan::set(unsafe { region.free_map() }, first, len, false);
-        // SAFETY: `self` is behind the lock.
-        let header = unsafe { region.header() };
-        header.free_pages -= len;
-        header.dirty_pages -= len;
-        self.dirty -= len;
-        self.used += len;
-        if header.free_pages == 0 {
-            self.unlist(region);
-        }
+        self.take_pages(region, first, len);
         Some((region.page(first), NonZeroUsize::new(len)?))
     }
 

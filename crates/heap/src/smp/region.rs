@@ -22,7 +22,7 @@ use core::{
 };
 
 use super::{
-    class::PAGE,
+    class::{CLASSES, PAGE},
     plan::{self, Plan, SLAB},
     slab::Slab,
 };
@@ -143,7 +143,7 @@ impl<const BYTES: usize> Region<BYTES> {
         unsafe { slice::from_raw_parts_mut(words, Self::PLAN.words) }
     }
 
-    /// The class of the page's blocks.
+    /// The class of the page's blocks, [`CLASSES`] where it begins a medium one.
     ///
     /// # Safety
     /// A block of the page is live, or the page is the caller's (I2).
@@ -153,6 +153,28 @@ impl<const BYTES: usize> Region<BYTES> {
         let class = unsafe { self.at::<u8>(Self::PLAN.classes + page) };
         // SAFETY: written by `create_slab`, and by I2 not being written.
         usize::from(unsafe { *class })
+    }
+
+    /// Writes the books of a medium block of `pages` pages from page `first` on.
+    ///
+    /// # Safety
+    /// The pages are a run of the caller's.
+    pub(crate) unsafe fn set_medium(self, first: usize, pages: usize) {
+        // SAFETY: a page has a byte there (I1).
+        let at = unsafe { self.at::<u8>(Self::PLAN.classes + first) };
+        // SAFETY: the page is the caller's (I2).
+        unsafe { at.write(CLASSES as u8) };
+        // SAFETY: the books of the page are the caller's, as the run is.
+        unsafe { self.slab(first).cast::<usize>().write(pages) };
+    }
+
+    /// The length in pages of the medium block that begins page `first`.
+    ///
+    /// # Safety
+    /// The block is live (I2).
+    pub(crate) unsafe fn medium(self, first: usize) -> usize {
+        // SAFETY: written by `set_medium`.
+        unsafe { self.slab(first).cast::<usize>().read() }
     }
 
     /// Writes the books of a new slab of `pages` pages from page `first` on.

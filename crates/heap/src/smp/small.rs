@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use terrace_core::{AllocError, Allocator};
 use terrace_sync::{Held, KEPT_BYTES, Slots, atomic::Ordering};
 
-use super::{CHAINS, RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
+use super::{MANY_CHAINS, RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// The caller's slot, and the number to leave when it is done with; the empty slot where it has none. `None`: no slots yet.
@@ -110,7 +110,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             drop(seat);
             if !put {
                 // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, rest) };
+                unsafe { self.take_back(class, rest, RETAINED) };
             }
         }
         Ok(block.cast())
@@ -126,20 +126,30 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) unsafe fn flush(&self, class: usize, block: NonNull<u8>) {
         let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
         let seat = self.sit(table);
-        let mut out = None;
+        let (mut out, mut late) = (None, false);
         // SAFETY: the seat's slot is ours, and so is the block.
         if !unsafe { seat.slot.push(class, block.cast()) } {
             // SAFETY: the seat's slot is ours, and has no room.
             out = unsafe { seat.slot.turn(class) };
             // SAFETY: the seat's slot is ours, and so is the block; there is room for a batch now.
             unsafe { seat.slot.push(class, block.cast()) };
+            // SAFETY: the seat's slot is ours.
+            late = unsafe { seat.slot.count_exchange() };
         }
         drop(seat);
         let Some(chain) = out else { return };
         // SAFETY: by the magazine's I3 a full chain, and ours.
-        if !unsafe { self.depot(class).keep(&chain, CHAINS) } {
-            // SAFETY: a chain of the class, and ours.
-            unsafe { self.take_back(class, chain) };
+        let kept = unsafe { self.depot(class).keep(&chain, class::depot_chains(class)) };
+        match kept {
+            Some(chains) if chains > MANY_CHAINS => self.note_idle(),
+            Some(_) => {}
+            None => {
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, chain, RETAINED) };
+            }
+        }
+        if late {
+            self.purge_when_due();
         }
     }
 
@@ -175,7 +185,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 return Ok(chain);
             }
             let pages = class::slab_pages(class);
-            let run = self.run(pages, class::slab_alignment(class))?;
+            let (run, _) = self.run(pages, class::slab_alignment(class))?;
             // The table comes second, and mostly out of the same region: what is refused leaves nothing behind.
             if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.
@@ -192,12 +202,12 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
     }
 
-    /// Gives blocks back to their slabs, and slabs that are unused to the page heap.
+    /// Gives blocks back to their slabs, and slabs that are unused to the page heap, which keeps `retained` pages at least.
     ///
     /// # Safety
     /// A chain of the class, which the caller gives up.
     #[track_caller]
-    pub(super) unsafe fn take_back(&self, class: usize, chain: Chain) {
+    pub(super) unsafe fn take_back(&self, class: usize, chain: Chain, retained: usize) {
         // SAFETY: the caller's promise.
         let mut unused = unsafe { self.depot(class).take_back(chain) };
         while let Some(slab) = NonNull::new(unused) {
@@ -207,7 +217,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             let region = unsafe { Region::<BYTES>::of(slab) };
             let run = region.page(Region::<BYTES>::first_page(slab));
             // SAFETY: the slab's run, of which no block is out.
-            unsafe { self.give_run(run, class::slab_pages(class), true, RETAINED) };
+            unsafe { self.give_run(run, class::slab_pages(class), true, retained) };
         }
     }
 }

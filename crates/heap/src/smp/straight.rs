@@ -1,4 +1,4 @@
-//! Large blocks: straight to the backing, and into the book.
+//! Large blocks: medium ones to their runs, the others straight to the backing, and into the book.
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
@@ -7,6 +7,7 @@ use terrace_sync::{Held, Slots};
 
 use super::{
     PAGE_ALIGNMENT, SmpAllocator,
+    class::PAGE,
     large::{Book, Large},
 };
 
@@ -44,6 +45,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         alignment: Alignment,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        if let Some(block) = self.alloc_medium(len.get(), alignment, zeroed) {
+            return Ok(block);
+        }
         let alignment = alignment.max(PAGE_ALIGNMENT);
         let block =
             if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) }?;
@@ -57,12 +61,31 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         Ok(block)
     }
 
+    /// What a large block can be used for.
+    ///
     /// # Safety
-    /// A large block, which the caller gives up.
+    /// A live medium or large block.
+    #[cold]
+    pub(super) unsafe fn large_size(&self, address: NonNull<u8>) -> NonZeroUsize {
+        // SAFETY: live, and not small.
+        if unsafe { self.is_medium(address) } {
+            // SAFETY: the caller's promise.
+            return NonZeroUsize::MIN.saturating_add(unsafe { self.pages_of_medium(address) } * PAGE - 1);
+        }
+        self.book().get(address).map_or(NonZeroUsize::MIN, |large| large.len)
+    }
+
+    /// # Safety
+    /// A medium or large block, which the caller gives up.
     #[cold]
     #[inline(never)]
     #[track_caller]
     pub(super) unsafe fn free_large(&self, address: NonNull<u8>) {
+        // SAFETY: live, and not small.
+        if unsafe { self.is_medium(address) } {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_medium(address) };
+        }
         let struck = self.book().strike(address, false);
         let Some(Large { len, alignment }) = struck else { return };
         // SAFETY: by I1 the backing's, as the book has it.
@@ -70,11 +93,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     }
 
     /// # Safety
-    /// A live large block.
+    /// A live medium or large block.
     #[cold]
     #[inline(never)]
     #[track_caller]
     pub(super) unsafe fn resize_large(&self, address: NonNull<u8>, new_len: NonZeroUsize) -> bool {
+        // SAFETY: live, and not small.
+        if unsafe { self.is_medium(address) } {
+            // SAFETY: the caller's promise.
+            return unsafe { self.resize_medium(address, new_len) };
+        }
         let found = self.book().get(address);
         let Some(Large { len, alignment }) = found else { return false };
         // SAFETY: by I1 the backing's, as the book has it.
@@ -87,11 +115,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     }
 
     /// # Safety
-    /// A live large block.
+    /// A live medium or large block.
     #[cold]
     #[inline(never)]
     #[track_caller]
     pub(super) unsafe fn remap_large(&self, address: NonNull<u8>, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // SAFETY: live, and not small.
+        if unsafe { self.is_medium(address) } {
+            // SAFETY: the caller's promise.
+            return unsafe { self.resize_medium(address, new_len) }.then_some(address);
+        }
         // Struck before it moves: another thread may be given its address at once (I3 of the book).
         let struck = self.book().strike(address, true);
         let large = struck?;

@@ -14,14 +14,20 @@ use terrace_sync::{Held, Slots, atomic::Ordering};
 use super::{RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
-    /// A run of pages, from a new region where no other has one.
+    /// A run of pages, from a new region where no other has one; and whether its memory is all zero.
     #[track_caller]
-    pub(super) fn run(&self, pages: usize, alignment: usize) -> Result<NonNull<u8>, AllocError> {
+    pub(super) fn run(&self, pages: usize, alignment: usize) -> Result<(NonNull<u8>, bool), AllocError> {
+        let mut reclaimed = false;
         loop {
-            if let Some(run) = self.state().take_run(pages, alignment) {
-                return Ok(run);
+            let run = self.state().take_run(pages, alignment);
+            if let Some((start, clean)) = run {
+                return Ok((start, clean && self.decommit.is_some()));
             }
-            self.add_region()?;
+            // What lies about in chains may be whole slabs.
+            if reclaimed || !self.reclaim(pages) {
+                self.add_region()?;
+            }
+            reclaimed = true;
         }
     }
 
@@ -33,7 +39,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) fn add_region(&self) -> Result<(), AllocError> {
         let len = const { NonZeroUsize::new(BYTES).expect("a region has bytes") };
         let alignment = const { Alignment::new(BYTES).expect("a region is a power of two") };
-        let start = self.backing.alloc(len, alignment)?;
+        // Where pages are decommitted, clean ones are zero, those of a new region too.
+        let start = match self.decommit {
+            Some(_) => self.backing.alloc_zeroed(len, alignment),
+            None => self.backing.alloc(len, alignment),
+        }?;
         // SAFETY: a block of the backing, and ours.
         let region = unsafe { Region::<BYTES>::create(start) };
         loop {
@@ -73,7 +83,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the caller's promise.
         let unused = unsafe { state.give_run(run, pages, dirty) };
         let idle = state.dirty > retained + state.used / 8;
+        let much = state.dirty > RETAINED;
         drop(state);
+        if much {
+            self.note_idle();
+        }
         if idle || (unused && !dirty) {
             self.purge(retained);
         }
@@ -82,10 +96,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// Gives back to the backing what is idle beyond `retained` pages and a share of those in use.
     #[track_caller]
     pub(super) fn purge(&self, retained: usize) {
+        let goal = if retained == 0 { 0 } else { (retained + self.state().used / 8) / 2 };
+        self.purge_to(goal);
+    }
+
+    /// Gives empty regions and dirty pages back to the backing, until `goal` dirty ones are left.
+    #[track_caller]
+    pub(super) fn purge_to(&self, goal: usize) {
         loop {
             let mut state = self.state();
-            let goal = if retained == 0 { 0 } else { (retained + state.used / 8) / 2 };
-            if state.dirty <= goal && retained != 0 {
+            if state.dirty <= goal && goal != 0 {
                 return;
             }
             if let Some(region) = state.unused_region() {
@@ -139,7 +159,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let (len, alignment) = self.table_layout();
         let table = match self.table_pages() {
             Some(pages) => {
-                let run = self.run(pages, 1)?;
+                let (run, _) = self.run(pages, 1)?;
                 // SAFETY: a run of ours, of so many bytes at least.
                 unsafe { run.write_bytes(0, len.get()) };
                 run
@@ -169,17 +189,24 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     }
 }
 
+/// Has the memory of pages taken back, as far as they are whole pages of the machine's, and makes the rest zero.
+///
 /// # Safety
 /// As [`Decommit::decommit`], but for where the pages begin and end.
 pub(super) unsafe fn decommit_pages<A: Decommit>(backing: &A, pages: NonNull<[u8]>) -> bool {
     let page = backing.page_size();
-    let start = pages.addr().get();
-    let (Some(from), to) = (page.forward(start), page.backward(start + pages.len())) else { return false };
-    if from >= to {
-        return true; // Less than a page of the machine's: nothing to win.
-    }
+    let (start, len) = (pages.addr().get(), pages.len());
+    let from = page.forward(start).map_or(len, |from| (from - start).min(len));
+    let to = page.backward(start + len).saturating_sub(start).max(from);
+    let block = pages.cast::<u8>();
     // SAFETY: within the pages.
-    let inner = unsafe { pages.cast::<u8>().add(from - start) };
+    let inner = unsafe { block.add(from) };
+    // SAFETY: within the pages.
+    let rest = unsafe { block.add(to) };
+    // SAFETY: before the whole pages of the machine's; nobody uses them, by the caller's promise.
+    unsafe { block.write_bytes(0, from) };
+    // SAFETY: behind them; the same.
+    unsafe { rest.write_bytes(0, len - to) };
     // SAFETY: whole pages of the machine's, by the caller's promise of a live block that nobody uses there.
-    unsafe { backing.decommit(NonNull::slice_from_raw_parts(inner, to - from)) }
+    from == to || unsafe { backing.decommit(NonNull::slice_from_raw_parts(inner, to - from)) }
 }

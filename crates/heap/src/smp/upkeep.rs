@@ -6,7 +6,7 @@ use terrace_core::Allocator;
 use terrace_sync::{Slots, atomic::Ordering};
 
 use super::{
-    ClassStats, SmpAllocator,
+    ClassStats, KEEP, PURGE_MILLIS, SmpAllocator,
     chain::Chain,
     class::{self, CLASSES, size},
     magazine::Slot,
@@ -33,10 +33,106 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 let chain = self.depot(class).pop_chain(class);
                 let Some(chain) = chain else { break };
                 // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain) };
+                unsafe { self.take_back(class, chain, KEEP) };
             }
         }
-        self.purge(0);
+        self.empty_runs();
+        self.purge_to(0);
+    }
+
+    /// Gives back what has lain idle since the call before: chains of the depot, those that threads have in reserve, runs at
+    /// hand, and free pages. `false`: there was nothing; until something is freed, a further call finds nothing either.
+    ///
+    /// For a timer or a thread, so that a program that stands still shrinks too: what is freed goes back at the second call. Without
+    /// one this is done now and then by calls that free, where the slots have a clock.
+    #[track_caller]
+    pub fn purge_idle(&self) -> bool {
+        let mut found = false;
+        self.idle.store(false, Ordering::Relaxed);
+        if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
+            self.empty_idle_slots(table);
+            found |= self.take_reserves(table);
+        }
+        for class in 0..CLASSES {
+            loop {
+                let chain = self.depot(class).idle_chain(class);
+                let Some(chain) = chain else { break };
+                found = true;
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, chain, KEEP) };
+            }
+            found |= self.depot(class).chains() > 0;
+        }
+        self.empty_runs();
+        let (idle, dirty) = {
+            let mut state = self.state();
+            (state.idle_pages(), state.dirty)
+        };
+        if dirty > 0 {
+            self.purge_to(dirty - idle);
+        }
+        found || dirty > 0
+    }
+
+    /// Whether much has been freed since [`purge_idle`](Self::purge_idle) was called: worth a timer or a thread that calls it, until
+    /// it answers `false`.
+    #[inline]
+    pub fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) // A hint.
+    }
+
+    pub(super) fn note_idle(&self) {
+        if !self.has_idle() {
+            self.idle.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Purges where that was not done for a while.
+    #[track_caller]
+    pub(super) fn purge_when_due(&self) {
+        let now = self.slots.millis() as usize;
+        let last = self.purged.load(Ordering::Relaxed);
+        // Relaxed: who wins does the work; nothing is published.
+        if now.wrapping_sub(last) >= PURGE_MILLIS
+            && self.purged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.purge_idle();
+        }
+    }
+
+    /// Gives back what threads have in reserve; whether there was something.
+    #[track_caller]
+    fn take_reserves(&self, table: NonNull<Slot>) -> bool {
+        let mut found = false;
+        for number in 1..=self.slots.count() + 1 {
+            // SAFETY: by I2 the table has that slot.
+            let slot = unsafe { table.add(number) };
+            // SAFETY: by I2 a slot.
+            let slot = unsafe { slot.as_ref() };
+            for class in 0..CLASSES {
+                let Some(chain) = slot.take_reserve(class) else { continue };
+                found = true;
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, chain, KEEP) };
+            }
+        }
+        found
+    }
+
+    /// Gives the depot's chains and the runs at hand back to the pages, for a run that is wanted. `true`: there may be one now.
+    #[track_caller]
+    pub(super) fn reclaim(&self, pages: usize) -> bool {
+        let before = self.state().free_pages();
+        for class in 0..CLASSES {
+            loop {
+                let chain = self.depot(class).pop_chain(class);
+                let Some(chain) = chain else { break };
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, chain, KEEP) };
+            }
+        }
+        self.empty_runs();
+        self.state().free_pages() >= before + pages
     }
 
     /// Empties the magazines of numbers that nobody has, and the common ones.
@@ -72,7 +168,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) unsafe fn take_back_all(&self, class: usize, chains: [Option<Chain>; 2]) {
         for chain in chains.into_iter().flatten() {
             // SAFETY: the caller's promise.
-            unsafe { self.take_back(class, chain) };
+            unsafe { self.take_back(class, chain, KEEP) };
         }
     }
 
