@@ -19,12 +19,12 @@ use core::{
 
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns};
 use terrace_sync::{
-    Held, Slots,
+    Held, NOTHING_KEPT, Slots,
     atomic::{AtomicPtr, Ordering},
 };
 
 use self::{
-    slab::Slab,
+    slab::{Slab, run_of, slab_of},
     slot::{Lists, Slot},
 };
 use super::{
@@ -103,10 +103,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     #[inline(always)]
     #[track_caller]
     unsafe fn free_small(&self, block: NonNull<u8>) {
-        // SAFETY: a small block lies in a region.
-        let region = unsafe { Region::<BYTES>::of(block) };
-        // SAFETY: the block is the caller's.
-        let at = unsafe { region.slab_of(block) }.cast::<Slab>();
+        // SAFETY: a small block of the caller's.
+        let at = unsafe { slab_of::<BYTES>(block) };
         // SAFETY: created as this kind of slab; it stays while a block is out.
         let slab = unsafe { at.as_ref() };
         let (own, number) = match self.base.slots.kept() {
@@ -146,10 +144,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         }
         // SAFETY: no multiple of PAGE, so not null.
         let block = unsafe { NonNull::new_unchecked(address) };
-        // SAFETY: by I1 no large block, so it lies in a region.
-        let region = unsafe { Region::<BYTES>::of(block) };
-        // SAFETY: the block is the caller's.
-        let at = unsafe { region.slab_of(block) }.cast::<Slab>();
+        // SAFETY: by I1 a small block, of the caller's.
+        let at = unsafe { slab_of::<BYTES>(block) };
         // SAFETY: created as this kind of slab; it stays while a block is out.
         let slab = unsafe { at.as_ref() };
         match self.base.slots.kept() {
@@ -182,6 +178,12 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
     #[inline(never)]
     #[track_caller]
     unsafe fn free_remote(&self, at: NonNull<Slab>, block: NonNull<u8>) {
+        if let Some(kept) = self.base.slots.kept().filter(|kept| *kept != NonNull::from(&NOTHING_KEPT).cast()) {
+            // SAFETY: not the zeroes, so a slot given by `sit`.
+            let slot: &Slot = unsafe { kept.cast().as_ref() };
+            // SAFETY: the provider gave the slot to this caller; the caller's promise.
+            return unsafe { slot.post(at, block.cast()) };
+        }
         // SAFETY: it stays while a block is out.
         let slab = unsafe { at.as_ref() };
         // SAFETY: by I2 a slot.
@@ -230,17 +232,15 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
                 }
             }
             let pages = slab::pages(BYTES, class);
-            let (run, _) = self.base.run(pages, class::slab_alignment(class).max(2))?;
+            let (run, _) = self.base.run(pages, slab::alignment(BYTES, class))?;
             if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
                 // SAFETY: a run of ours.
                 unsafe { self.base.give_run(run, pages, false, 0) };
                 return Err(AllocError);
             }
             let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return Err(AllocError) };
-            // SAFETY: a run lies in a region.
-            let region = unsafe { Region::<BYTES>::of(run) };
             // SAFETY: a run of ours, of so many pages.
-            let slab = unsafe { region.create_slab(Region::<BYTES>::page_number(run), pages, class) }.cast::<Slab>();
+            let slab = unsafe { slab::place::<BYTES>(run, class) };
             let seat = self.sit(table);
             // SAFETY: two entries of the region's table, since the run begins at an even page.
             unsafe { slab.write(Slab::new(BYTES, class, seat.index, seat.slot.into())) };
@@ -257,7 +257,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
             unused = slab.next.get();
             let pages = slab::pages(BYTES, usize::from(slab.class));
             // SAFETY: a slab lies in a region.
-            let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at.cast()));
+            let run = unsafe { run_of::<BYTES>(at) };
             // SAFETY: the slab's run, of which no block is out.
             unsafe { self.base.give_run(run, pages, true, OWNED_RETAINED) };
             if unused.is_null() {
@@ -302,6 +302,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
             let seat = self.sit(table);
             let own = seat.index;
             let mut unused = ptr::null_mut();
+            // SAFETY: the seat's slot is ours.
+            unsafe { seat.slot.send_all() };
             for class in 0..CLASSES {
                 // SAFETY: the seat's slot is ours.
                 unsafe { seat.slot.empty(class, &mut unused) };
@@ -326,9 +328,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpOwnedAllocator<A, S, BYTES> 
         // SAFETY: by I2 the table has that slot.
         let slot = unsafe { table.add(number) };
         let mut unused = ptr::null_mut();
+        // SAFETY: by I2 a slot.
+        let slot = unsafe { slot.as_ref() };
+        // SAFETY: adopted, or under the lock of the common slot.
+        unsafe { slot.send_all() };
         for class in 0..CLASSES {
-            // SAFETY: by I2 a slot.
-            let slot = unsafe { slot.as_ref() };
             // SAFETY: adopted, or under the lock of the common slot.
             unsafe { slot.empty(class, &mut unused) };
         }

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) dirty: usize,
     pub(crate) classes: usize,
     pub(crate) firsts: usize,
+    /// Of the other design, `owned`: a line for every sixteen pages.
+    pub(crate) owned: usize,
     pub(crate) slabs: usize,
     pub(crate) first_page: usize,
 }
@@ -46,9 +48,10 @@ impl Plan {
         let dirty = free + words * 8;
         let classes = dirty + words * 8;
         let firsts = classes + pages;
-        let slabs = (firsts + pages * 2).next_multiple_of(SLAB * 2); // `owned` keeps two at once, on one line.
+        let owned = (firsts + pages * 2).next_multiple_of(64);
+        let slabs = (owned + pages / 16 * 64).next_multiple_of(SLAB * 2); // `owned` keeps two at once, on one line.
         let first_page = (slabs + pages * SLAB).div_ceil(PAGE);
-        Self { pages, words, free, dirty, classes, firsts, slabs, first_page }
+        Self { pages, words, free, dirty, classes, firsts, owned, slabs, first_page }
     }
 
     /// Pages that can be handed out.

@@ -155,6 +155,31 @@ impl<const BYTES: usize> Region<BYTES> {
         usize::from(unsafe { *class })
     }
 
+    /// The books of the sixteen pages from page `first` on, for `owned`.
+    #[inline(always)]
+    pub(crate) fn owned(self, first: usize) -> NonNull<u8> {
+        // SAFETY: inside the region, by `plan.rs`.
+        unsafe { self.0.add(Self::PLAN.owned + first / 16 * 64) }
+    }
+
+    /// The first of the sixteen pages whose books these are.
+    pub(crate) fn owned_page<T>(books: NonNull<T>) -> usize {
+        ((books.addr().get() & (BYTES - 1)) - Self::PLAN.owned) / 64 * 16
+    }
+
+    /// Writes the class of `pages` pages down.
+    ///
+    /// # Safety
+    /// The pages are a run of the caller's.
+    pub(crate) unsafe fn set_class(self, first: usize, pages: usize, class: usize) {
+        for page in first..first + pages {
+            // SAFETY: a page has a byte there (I1).
+            let at = unsafe { self.at::<u8>(Self::PLAN.classes + page) };
+            // SAFETY: no block of the page is live (I2).
+            unsafe { at.write(class as u8) };
+        }
+    }
+
     /// Writes the books of a medium block of `pages` pages from page `first` on.
     ///
     /// # Safety

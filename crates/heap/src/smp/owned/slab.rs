@@ -22,6 +22,7 @@ use super::{
     super::{
         chain::Block,
         class::{self, PAGE, size},
+        region::Region,
     },
     slot::Slot,
 };
@@ -59,12 +60,66 @@ pub(super) struct Slab {
 
 const _: () = assert!(size_of::<Slab>() == 64);
 
+/// Regions from this size on have slabs of one size, whose number follows from the address.
+const LARGE: usize = 2 << 20;
+/// Pages of those slabs.
+const UNIT: usize = 32;
+
 /// Pages of a slab of `class` in regions of `bytes` bytes: an even number.
 pub(super) fn pages(bytes: usize, class: usize) -> usize {
-    if bytes < 1 << 20 {
+    if bytes < LARGE {
         return class::slab_pages(class).next_multiple_of(2);
     }
-    if size(class) <= 8 << 10 { 16 } else { 32 }
+    UNIT
+}
+
+/// What a slab's first page is a multiple of.
+pub(super) fn alignment(bytes: usize, class: usize) -> usize {
+    if bytes < LARGE { class::slab_alignment(class).max(2) } else { UNIT }
+}
+
+/// The slab that `block` lies in.
+///
+/// # Safety
+/// A block of a slab in a region of this size, which is live or the caller's.
+#[inline(always)]
+pub(super) unsafe fn slab_of<const BYTES: usize>(block: NonNull<u8>) -> NonNull<Slab> {
+    // SAFETY: the caller's promise.
+    let region = unsafe { Region::<BYTES>::of(block) };
+    if BYTES < LARGE {
+        // SAFETY: the caller's promise; created as this kind of slab.
+        return unsafe { region.slab_of(block) }.cast();
+    }
+    region.owned(Region::<BYTES>::page_number(block) / UNIT * UNIT).cast()
+}
+
+/// The run that a slab has.
+///
+/// # Safety
+/// A slab in a region of this size.
+pub(super) unsafe fn run_of<const BYTES: usize>(slab: NonNull<Slab>) -> NonNull<u8> {
+    // SAFETY: the caller's promise.
+    let region = unsafe { Region::<BYTES>::of(slab) };
+    let first =
+        if BYTES < LARGE { Region::<BYTES>::first_page(slab.cast()) } else { Region::<BYTES>::owned_page(slab) };
+    region.page(first)
+}
+
+/// Where the books of a new slab go, after its class was written down.
+///
+/// # Safety
+/// A run of the caller's in a region of this size, of as many pages as the class's slabs have, and as aligned.
+pub(super) unsafe fn place<const BYTES: usize>(run: NonNull<u8>, class: usize) -> NonNull<Slab> {
+    // SAFETY: the caller's promise.
+    let region = unsafe { Region::<BYTES>::of(run) };
+    let (first, pages) = (Region::<BYTES>::page_number(run), pages(BYTES, class));
+    if BYTES < LARGE {
+        // SAFETY: the caller's promise.
+        return unsafe { region.create_slab(first, pages, class) }.cast();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { region.set_class(first, pages, class) };
+    region.owned(first).cast()
 }
 
 fn capacity(bytes: usize, class: usize) -> u16 {
@@ -139,12 +194,21 @@ impl Slab {
     /// A block of this slab, which the caller gives up.
     #[inline]
     pub(super) unsafe fn push_remote(&self, block: NonNull<Block>) -> bool {
+        // SAFETY: a chain of one.
+        unsafe { self.push_remote_chain(block, block) }
+    }
+
+    /// As [`push_remote`](Self::push_remote), for a chain from `first` to `last`.
+    ///
+    /// # Safety
+    /// Blocks of this slab, which the caller gives up.
+    pub(super) unsafe fn push_remote_chain(&self, first: NonNull<Block>, last: NonNull<Block>) -> bool {
         let mut head = self.remote.load(Ordering::Relaxed);
         loop {
             // SAFETY: the caller's block.
-            unsafe { Block::link(block, head) };
+            unsafe { Block::link(last, head) };
             // Release: pairs with the Acquire of `take_remote`.
-            match self.remote.compare_exchange_weak(head, block.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            match self.remote.compare_exchange_weak(head, first.as_ptr(), Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return head.is_null(),
                 Err(now) => head = now,
             }

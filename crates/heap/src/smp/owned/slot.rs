@@ -24,9 +24,8 @@ use super::{
     super::{
         chain::Block,
         class::{CLASSES, size},
-        region::Region,
     },
-    slab::{Place, Slab},
+    slab::{Place, Slab, run_of},
 };
 
 /// Blocks of so many bytes are few: fresh ones are cut behind them.
@@ -97,7 +96,20 @@ pub(super) struct Slot {
     pub(super) lists: Lists,
     listed: [Cell<*mut Slab>; CLASSES],
     woken: [AtomicPtr<Slab>; CLASSES],
+    outgoing: [Letter; LETTERS],
 }
+
+/// Blocks for a slab of another slot, which go there together.
+struct Letter {
+    slab: Cell<*mut Slab>,
+    first: Cell<*mut Block>,
+    last: Cell<*mut Block>,
+    count: Cell<usize>,
+}
+
+const LETTERS: usize = 8;
+/// Blocks that make a letter worth sending.
+const FULL: usize = 32;
 
 impl Slot {
     /// Tells the slot that a slab got a block back from elsewhere. Anybody may.
@@ -119,6 +131,53 @@ impl Slot {
         }
     }
 
+    /// Gives a block back to a slab of another slot, by and by.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the block, of `slab`, which it gives up.
+    pub(super) unsafe fn post(&self, slab: NonNull<Slab>, block: NonNull<Block>) {
+        let letter = &self.outgoing[(slab.addr().get() >> 6) % LETTERS];
+        if letter.slab.get() != slab.as_ptr() {
+            // SAFETY: the slot is ours.
+            unsafe { self.send(letter) };
+            letter.slab.set(slab.as_ptr());
+            letter.last.set(block.as_ptr());
+        }
+        // SAFETY: the caller's block.
+        unsafe { Block::link(block, letter.first.get()) };
+        letter.first.set(block.as_ptr());
+        letter.count.set(letter.count.get() + 1);
+        if letter.count.get() >= FULL {
+            // SAFETY: the slot is ours.
+            unsafe { self.send(letter) };
+        }
+    }
+
+    /// # Safety
+    /// The slot is the caller's (I1).
+    unsafe fn send(&self, letter: &Letter) {
+        let Some(slab) = NonNull::new(letter.slab.replace(ptr::null_mut())) else { return };
+        let (first, last) = (letter.first.replace(ptr::null_mut()), letter.last.get());
+        letter.count.set(0);
+        let (Some(first), Some(last)) = (NonNull::new(first), NonNull::new(last)) else { return };
+        // SAFETY: it stays while a block is out.
+        let this = unsafe { slab.as_ref() };
+        // SAFETY: a chain of its blocks.
+        if unsafe { this.push_remote_chain(first, last) } {
+            // SAFETY: a slot; just answered `true`.
+            unsafe { this.home.as_ref().wake(slab) };
+        }
+    }
+
+    /// Sends what is waiting for other slots.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(super) unsafe fn send_all(&self) {
+        // SAFETY: the caller's promise.
+        self.outgoing.iter().for_each(|letter| unsafe { self.send(letter) });
+    }
+
     /// Fills the list of `class` again. `false`: a new slab is needed. Slabs without a block out come out in `unused`.
     ///
     /// # Safety
@@ -129,7 +188,7 @@ impl Slot {
         loop {
             if let Some(at) = NonNull::new(self.lists.current[class].get()) {
                 // SAFETY: a slab lies in a region.
-                let run = unsafe { Region::<BYTES>::of(at) }.page(Region::<BYTES>::first_page(at.cast()));
+                let run = unsafe { run_of::<BYTES>(at) };
                 // SAFETY: a slab of the slot.
                 let slab = unsafe { at.as_ref() };
                 // SAFETY: the slot is ours; the slab's own run.
