@@ -21,7 +21,7 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::smp::owned::SmpOwnedAllocator;
-use terrace_sync::{NoSlots, Slots};
+use terrace_sync::{NOTHING_KEPT, NoSlots, Slots};
 use terrace_sys::{PageAllocator, ThreadSlots};
 
 const SMALL_REGION: usize = 64 << 10;
@@ -279,4 +279,98 @@ fn an_instance_outlives_its_threads_and_gets_their_magazines_back() {
         });
     }
     assert_eq!(blocks_out(&smp), 0);
+}
+
+/// `ThreadSlots` that keep their callers' slots, for one static.
+struct Keeping;
+
+thread_local! {
+    static KEPT: std::cell::Cell<*mut u8> = const { std::cell::Cell::new((&raw const NOTHING_KEPT).cast_mut().cast()) };
+}
+
+// SAFETY: the numbers are `ThreadSlots`'s; what is kept is so for `STATIC` alone, and no thread calls it after its thread-locals.
+unsafe impl Slots for Keeping {
+    fn count(&self) -> usize {
+        ThreadSlots.count()
+    }
+
+    fn enter(&self) -> usize {
+        ThreadSlots.enter()
+    }
+
+    fn claim(&self) -> bool {
+        ThreadSlots.claim()
+    }
+
+    fn kept(&self) -> Option<NonNull<u8>> {
+        NonNull::new(KEPT.get())
+    }
+
+    fn keep(&self, address: NonNull<u8>) {
+        KEPT.set(address.as_ptr());
+    }
+
+    fn adopt(&self, number: usize) -> bool {
+        ThreadSlots.adopt(number)
+    }
+
+    unsafe fn release(&self, number: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { ThreadSlots.release(number) }
+    }
+
+    fn pause(&self, tries: u32) {
+        ThreadSlots.pause(tries);
+    }
+
+    fn millis(&self) -> u64 {
+        ThreadSlots.millis()
+    }
+}
+
+static STATIC: SmpOwnedAllocator<PageAllocator, Keeping> = SmpOwnedAllocator::with_decommit(PageAllocator, Keeping);
+
+/// As a malloc calls it: at hand first, by the address alone.
+struct AsMalloc;
+
+// SAFETY: every block is `STATIC`'s.
+unsafe impl Allocator for AsMalloc {
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, terrace_core::AllocError> {
+        match STATIC.alloc_at_hand(len.get()) {
+            Some(block) if alignment.is_aligned(block.addr().get()) => Ok(block),
+            Some(block) => {
+                // SAFETY: live, and not used.
+                unsafe { STATIC.free_by_address(block) };
+                STATIC.alloc(len, alignment)
+            }
+            None => STATIC.alloc(len, alignment),
+        }
+    }
+
+    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
+        let _ = (memory, alignment, new_len);
+        false
+    }
+
+    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        let _ = (memory, alignment, new_len);
+        None
+    }
+
+    unsafe fn free(&self, memory: NonNull<[u8]>, _: Alignment) {
+        // SAFETY: the caller's promise.
+        if !unsafe { STATIC.free_at_hand(memory.cast().as_ptr()) } {
+            // SAFETY: the caller's promise; nothing has happened.
+            unsafe { STATIC.free_by_address(memory.cast()) };
+        }
+    }
+}
+
+#[test]
+fn threads_whose_slots_are_kept_and_who_know_the_address_alone() {
+    let _alone = alone();
+    for threads in [1, 2, 4, 8, 16] {
+        mix(&AsMalloc, threads, 100 + threads as u64);
+        assert_eq!(blocks_out(&STATIC), 0, "with {threads} threads");
+    }
 }

@@ -61,7 +61,12 @@ pub(crate) fn batch(class: usize) -> u32 {
 
 /// Full chains that the depot keeps at most.
 pub(crate) fn depot_chains(class: usize) -> u32 {
-    ((DEPOT_BYTES / (size(class) * batch(class) as usize)) as u32).max(8)
+    ((DEPOT_BYTES / (size(class) * batch(class) as usize)) as u32).clamp(8, 64)
+}
+
+/// Blocks that a magazine holds while the depot is full: each may be the last of a page.
+pub(crate) fn narrow(class: usize) -> u32 {
+    (batch(class) / 8).max(2)
 }
 
 /// Pages of a slab.

@@ -73,17 +73,17 @@ impl<const BYTES: usize> Depot<BYTES> {
         chain
     }
 
-    /// Keeps a full chain; how many there are now. `None`: the stack has `limit`, give the blocks [back](Self::take_back).
+    /// Keeps a full chain. `false`: the stack has `limit` chains, give the blocks [back](Self::take_back).
     ///
     /// # Safety
-    /// The chain has a batch of blocks of the class, and is the caller's if the answer is `None`.
-    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> Option<u32> {
+    /// The chain has a batch of blocks of the class, and is the caller's if the answer is `false`.
+    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> bool {
         if self.stack.len() >= limit {
-            return None;
+            return false;
         }
         // SAFETY: the caller gives the chain up.
         unsafe { self.stack.push(chain.head) };
-        Some(self.stack.len())
+        true
     }
 
     /// Gives the blocks of a chain back to their slabs. Unused slabs come out, linked by `next`.

@@ -13,11 +13,12 @@
 //! does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001).
 //!
 //! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
-//! - **I2** `active` holds `batch − room` blocks, but for a slot never used, which is all zeroes: no blocks and no room.
+//! - **I2** `active` holds `limit − room` blocks. `limit` is `batch`, or `narrow` while the depot is full; 0 in a slot never used,
+//!   which is all zeroes: no blocks and no room.
 //! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
 //!   what is idle can take it from a running thread; who takes it out has it.
 //!
-//! Cost: `pop` and `push` are a handful of instructions; 20 bytes a class.
+//! Cost: `pop` and `push` are a handful of instructions; 21 bytes a class.
 
 use core::ptr::{self, NonNull};
 
@@ -37,6 +38,7 @@ pub(crate) struct Slot {
     active: [UnsafeCell<*mut Block>; CLASSES],
     room: [UnsafeCell<u32>; CLASSES],
     reserve: [AtomicPtr<Block>; CLASSES],
+    limit: [UnsafeCell<u8>; CLASSES],
     /// Chains exchanged with the depot.
     exchanges: UnsafeCell<u32>,
 }
@@ -92,7 +94,7 @@ impl Slot {
         // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, reserve.head.as_ptr()) };
         // SAFETY: the caller's promise; by I3 this keeps I2.
-        unsafe { set(&self.room, class, 0) };
+        unsafe { self.set_limit(class, batch(class), batch(class)) };
         true
     }
 
@@ -108,11 +110,12 @@ impl Slot {
         // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, chain.head.as_ptr()) };
         // SAFETY: the caller's promise; this keeps I2.
-        unsafe { set(&self.room, class, batch(class) - chain.len) };
+        unsafe { self.set_limit(class, batch(class), chain.len) };
         true
     }
 
-    /// Makes room: the active chain, which is full, becomes the reserve; the former reserve comes out.
+    /// Makes room: the active chain, which is full, becomes the reserve; the former reserve comes out. While the magazine is
+    /// [narrow](Self::narrow), the active chain itself comes out.
     ///
     /// # Safety
     /// The slot is the caller's (I1), and has no room for `class`.
@@ -120,15 +123,46 @@ impl Slot {
         // SAFETY: the caller's promise.
         let active = unsafe { get(&self.active, class) };
         // SAFETY: the caller's promise.
-        unsafe { set(&self.room, class, batch(class)) };
-        if active.is_null() {
-            return None; // By I2 the slot is used for the first time.
+        let limit = u32::from(unsafe { get(&self.limit, class) });
+        if limit == 0 {
+            // SAFETY: the caller's promise; by I2 the slot is used for the first time.
+            unsafe { self.set_limit(class, batch(class), 0) };
+            return None;
         }
+        // SAFETY: the caller's promise; the active chain goes.
+        unsafe { self.set_limit(class, limit, 0) };
         // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, ptr::null_mut()) };
+        if limit < batch(class) {
+            return NonNull::new(active).map(|head| Chain { head, len: limit });
+        }
         // By I2 the active chain is full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
         let reserve = self.reserve[class].swap(active, Ordering::AcqRel);
         NonNull::new(reserve).map(|head| Chain { head, len: batch(class) })
+    }
+
+    /// Holds fewer blocks of `class` from now on, or as many as is usual, where the active chain is short enough for that.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(crate) unsafe fn narrow(&self, class: usize, to: u32) {
+        // SAFETY: the caller's promise.
+        let limit = u32::from(unsafe { get(&self.limit, class) });
+        // SAFETY: the caller's promise.
+        let len = limit - unsafe { get(&self.room, class) };
+        if len <= to {
+            // SAFETY: the caller's promise; this keeps I2.
+            unsafe { self.set_limit(class, to, len) };
+        }
+    }
+
+    /// # Safety
+    /// The slot is the caller's (I1); the active chain has `len` blocks, at most `limit`.
+    unsafe fn set_limit(&self, class: usize, limit: u32, len: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.limit, class, limit as u8) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.room, class, limit - len) };
     }
 
     /// Takes the reserve of `class` out; anyone may.
@@ -166,11 +200,12 @@ impl Slot {
         // SAFETY: the caller's promise.
         let room = unsafe { get(&self.room, class) };
         // SAFETY: the caller's promise.
+        let limit = u32::from(unsafe { get(&self.limit, class) });
+        // SAFETY: the caller's promise.
         unsafe { set(&self.active, class, ptr::null_mut()) };
         // SAFETY: the caller's promise; both chains are empty, as in a slot never used (I2).
-        unsafe { set(&self.room, class, 0) };
-        let batch = batch(class);
-        [active.map(|head| Chain { head, len: batch - room }), reserve]
+        unsafe { self.set_limit(class, 0, 0) };
+        [active.map(|head| Chain { head, len: limit - room }), reserve]
     }
 }
 

@@ -40,22 +40,27 @@ fn medium_pages(len: usize, bytes: usize) -> Option<usize> {
 }
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
+    /// A run at hand for a request without a class, if there is one.
+    #[inline(always)]
+    pub(super) fn medium_at_hand(&self, len: usize, alignment: Alignment, zeroed: bool) -> Option<NonNull<u8>> {
+        let pages = medium_pages(len, BYTES).filter(|_| alignment.bytes() <= PAGE)?;
+        let run = self.take_at_hand(pages)?;
+        if zeroed {
+            // SAFETY: so many pages are ours.
+            unsafe { run.write_bytes(0, len) };
+        }
+        Some(run)
+    }
+
     /// A run for a request without a class. `None`: it is too large, or there is no room.
     #[track_caller]
     pub(super) fn alloc_medium(&self, len: usize, alignment: Alignment, zeroed: bool) -> Option<NonNull<u8>> {
         let pages = medium_pages(len, BYTES).filter(|_| alignment.bytes() <= LARGEST)?;
-        let at_hand = if alignment.bytes() <= PAGE { self.take_at_hand(pages) } else { None };
-        let (run, zero) = match at_hand {
-            Some(run) => (run, false),
-            None => {
-                let (run, zero) = self.run(pages, alignment.bytes().div_ceil(PAGE)).ok()?;
-                // SAFETY: a run lies in a region.
-                let region = unsafe { Region::<BYTES>::of(run) };
-                // SAFETY: the run is ours.
-                unsafe { region.set_medium(Region::<BYTES>::page_number(run), pages) };
-                (run, zero)
-            }
-        };
+        let (run, zero) = self.run(pages, alignment.bytes().div_ceil(PAGE)).ok()?;
+        // SAFETY: a run lies in a region.
+        let region = unsafe { Region::<BYTES>::of(run) };
+        // SAFETY: the run is ours.
+        unsafe { region.set_medium(Region::<BYTES>::page_number(run), pages) };
         if zeroed && !zero {
             // SAFETY: so many pages are ours.
             unsafe { run.write_bytes(0, len) };
@@ -65,6 +70,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 
     /// # Safety
     /// A medium block, which the caller gives up.
+    #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn free_medium(&self, block: NonNull<u8>) {
         // SAFETY: the caller's promise.
@@ -73,8 +79,10 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         if medium_pages(pages * PAGE, BYTES).is_some() {
             out = self.runs[pages % RUNS].swap(out, Ordering::AcqRel); // I2
         }
-        // SAFETY: out of the table, or the caller's.
-        unsafe { self.give_at_hand(out, RETAINED) };
+        if out != 0 {
+            // SAFETY: out of the table, or the caller's.
+            unsafe { self.give_at_hand(out, RETAINED) };
+        }
     }
 
     /// Changes a medium block's length where it lies.
@@ -135,6 +143,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
     }
 
+    #[inline(always)]
     fn take_at_hand(&self, pages: usize) -> Option<NonNull<u8>> {
         let run = &self.runs[pages % RUNS];
         let held = run.load(Ordering::Relaxed);
@@ -146,6 +155,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 
     /// # Safety
     /// 0, or an entry that is out of the table.
+    #[cold]
+    #[inline(never)]
     #[track_caller]
     unsafe fn give_at_hand(&self, out: usize, retained: usize) {
         let pages = out % PAGE;

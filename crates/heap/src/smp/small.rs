@@ -137,19 +137,41 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             late = unsafe { seat.slot.count_exchange() };
         }
         drop(seat);
-        let Some(chain) = out else { return };
-        // SAFETY: by the magazine's I3 a full chain, and ours.
-        let kept = unsafe { self.depot(class).keep(&chain, class::depot_chains(class)) };
-        match kept {
-            Some(chains) if chains > MANY_CHAINS => self.note_idle(),
-            Some(_) => {}
-            None => {
-                // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain, RETAINED) };
-            }
+        if let Some(chain) = out {
+            // SAFETY: a chain of the class, and ours.
+            unsafe { self.deposit(class, chain) };
         }
         if late {
             self.purge_when_due();
+        }
+    }
+
+    /// Leaves a magazine's chain in the depot, or, where that is full, with the slabs.
+    ///
+    /// # Safety
+    /// A chain of the class, which the caller gives up.
+    #[track_caller]
+    unsafe fn deposit(&self, class: usize, chain: Chain) {
+        let (most, batch) = (class::depot_chains(class), class::batch(class));
+        let whole = chain.len == batch;
+        let mut depot = self.depot(class);
+        let had = depot.chains();
+        // SAFETY: as long as a batch, and ours.
+        let kept = whole && unsafe { depot.keep(&chain, most) };
+        drop(depot);
+        if !kept {
+            // SAFETY: a chain of the class, and ours.
+            unsafe { self.take_back(class, chain, RETAINED) };
+        }
+        if had > MANY_CHAINS {
+            self.note_idle();
+        }
+        // A full depot, and nobody takes: the magazines need not hold so much. Not before it is half empty they do again.
+        if whole != kept || (!whole && had < most / 2) {
+            let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
+            let seat = self.sit(table);
+            // SAFETY: the seat's slot is ours.
+            unsafe { seat.slot.narrow(class, if whole { class::narrow(class) } else { batch }) };
         }
     }
 

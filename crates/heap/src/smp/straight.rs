@@ -45,6 +45,21 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         alignment: Alignment,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        if let Some(block) = self.medium_at_hand(len.get(), alignment, zeroed) {
+            return Ok(block);
+        }
+        self.alloc_elsewhere(len, alignment, zeroed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn alloc_elsewhere(
+        &self,
+        len: NonZeroUsize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
         if let Some(block) = self.alloc_medium(len.get(), alignment, zeroed) {
             return Ok(block);
         }
@@ -86,6 +101,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             // SAFETY: the caller's promise.
             return unsafe { self.free_medium(address) };
         }
+        // SAFETY: the caller's promise; the block is in the book.
+        unsafe { self.free_straight(address) };
+    }
+
+    /// # Safety
+    /// A block in the book, which the caller gives up.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    unsafe fn free_straight(&self, address: NonNull<u8>) {
         let struck = self.book().strike(address, false);
         let Some(Large { len, alignment }) = struck else { return };
         // SAFETY: by I1 the backing's, as the book has it.
