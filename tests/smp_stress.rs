@@ -280,3 +280,63 @@ fn an_instance_outlives_its_threads_and_gets_their_magazines_back() {
     }
     assert_eq!(blocks_out(&smp), 0);
 }
+
+/// Forks in the middle of other threads' work: parent and child go on, and each has what it had.
+#[test]
+fn a_fork_in_a_threaded_program() {
+    let _alone = alone();
+    let smp = SmpAllocator::with_decommit(PageAllocator, ThreadSlots);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 1..4 {
+            let (smp, over) = (&smp, &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let shared = Mutex::default();
+                    live(smp, &shared, seed);
+                    shared.into_inner().expect("nobody panicked").into_iter().for_each(|owned: Owned| owned.free(smp));
+                }
+            });
+        }
+        let mut random = 77;
+        let mut mine: Vec<Owned> = (0..200).map(|_| Owned::alloc(&smp, &mut random)).collect();
+        for _ in 0..6 {
+            smp.lock_for_fork();
+            // SAFETY: the child calls nothing that another thread's locks could stop, but what was locked for it.
+            let child = unsafe { libc::fork() };
+            // SAFETY: locked above, in this thread or in the one that it is the copy of.
+            unsafe { smp.unlock_after_fork() };
+            if child == 0 {
+                in_the_child(&smp, &mut mine);
+            }
+            assert!(child > 0, "a process more");
+            let at = next(&mut random) as usize % mine.len();
+            mine.swap_remove(at).free(&smp);
+            mine.push(Owned::alloc(&smp, &mut random));
+            let mut status = 0;
+            // SAFETY: a child of ours.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the child found its blocks as they were");
+        }
+        mine.into_iter().for_each(|owned| owned.free(&smp));
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(blocks_out(&smp), 0);
+}
+
+/// Frees what the parent had, and allocates in its stead; the process ends by 0, or by an alarm where it waits for somebody.
+fn in_the_child(smp: &dyn Allocator, mine: &mut Vec<Owned>) -> ! {
+    // SAFETY: sets a timer.
+    unsafe { libc::alarm(20) };
+    let mut random = 99;
+    let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for _ in 0..300 {
+            let at = next(&mut random) as usize % mine.len();
+            mine.swap_remove(at).free(smp);
+            mine.push(Owned::alloc(smp, &mut random));
+        }
+        mine.drain(..).for_each(|owned| owned.free(smp));
+    }));
+    // SAFETY: ends the process, without the destructors of its threads.
+    unsafe { libc::_exit(i32::from(work.is_err())) }
+}

@@ -54,13 +54,19 @@ impl<'a> Below<'a> {
         Some("ok".to_string())
     }
 
-    /// Whether the base would serve a request for a node of `len` bytes.
-    pub fn has_room(&self, len: usize) -> bool {
-        let (len, alignment) = (NonZeroUsize::new(len).expect("a length"), Alignment::of::<usize>());
-        let Ok(start) = self.base.alloc(len, alignment) else { return false };
-        // SAFETY: just handed out.
-        unsafe { self.base.free(NonNull::slice_from_raw_parts(start, len.get()), alignment) };
-        true
+    /// Whether the base would give a node with a header of `header` bytes and a block of `len`: at the block's alignment, or
+    /// with the room to align in.
+    pub fn has_room(&self, header: usize, len: usize, alignment: Alignment) -> bool {
+        let word = Alignment::of::<usize>();
+        let gives = |node_len: usize, alignment: Alignment| {
+            let Some(node_len) = NonZeroUsize::new(node_len) else { return false };
+            let Ok(start) = self.base.alloc(node_len, alignment) else { return false };
+            // SAFETY: just handed out.
+            unsafe { self.base.free(NonNull::slice_from_raw_parts(start, node_len.get()), alignment) };
+            true
+        };
+        gives(header.max(alignment.bytes()) + len, alignment.max(word))
+            || gives(header + alignment.bytes() - 1 + len, word)
     }
 
     /// What `q` shows of the backing.

@@ -3,16 +3,17 @@
 //! - the end offset is the live bytes, the padding, and what was freed but was not last;
 //! - a refusal changes nothing;
 //! - bytes held ≤ 1.5 × (most in use since the last reset + request + alignment) + 64 a node, beside what the last
-//!   reset retained;
+//!   reset retained; where more is held, closed nodes having lost their ends, a request takes no more than it needs;
 //! - no block is refused that Zig's arena hands out, and no reset fails that Zig's performs, unless the backing
-//!   refused: on the script's command, or since a fixed buffer had no room for the block and its header.
+//!   refused: on the script's command, or since a fixed buffer had no room for the block and its header. Its room is
+//!   tried each time.
 //!
 //! A block grows where it is as far as its node goes, and the nodes of the two arenas end elsewhere. Where
 //! only Zig's can grow a block, the judge does what a caller does: it allocates, copies and frees.
 
 use std::{collections::HashMap, ptr::NonNull};
 
-use terrace_core::{Allocator, ResetMode};
+use terrace_core::{Alignment, Allocator, ResetMode};
 use terrace_heap::ArenaAllocator;
 
 use crate::{
@@ -34,18 +35,18 @@ pub fn replay(script: &Script) -> Outcome {
             arena: ArenaAllocator::new(&below.recorder),
             below,
             blocks: Blocks::default(),
+            missing: HashMap::new(),
             law: Law::default(),
             outcome: Outcome::default(),
         };
         let mut zigs = Held::default();
-        for line in &script.lines {
+        for line in script.each() {
             let seen = judge.step(line);
             zigs.follow(line);
             judge.look(&script.place(line));
             judge.outcome.note(seen, &script.place(line));
         }
-        let ratio = below.recorder.most_held.get() as f64 / zigs.most as f64;
-        judge.outcome.ratios.push((script.name.clone(), ratio));
+        judge.outcome.most_held.extend(script.most_held(below.recorder.most_held.get(), zigs.most));
         judge.outcome
     })
 }
@@ -56,6 +57,17 @@ pub enum Seen {
     Excepted(&'static str),
     /// Refused without a reason.
     Worse,
+}
+
+impl Below<'_> {
+    /// A request of `len` bytes that Zig's arena serves was refused by ours.
+    pub fn why_refused(&self, on_command: bool, len: usize, alignment: Alignment) -> Seen {
+        match on_command {
+            true => Seen::Excepted(REFUSED_ON_COMMAND),
+            false if !self.has_room(HEADER, len, alignment) => Seen::Excepted(FULL),
+            false => Seen::Worse,
+        }
+    }
 }
 
 impl Outcome {
@@ -82,6 +94,8 @@ struct Judge<'b, 'a> {
     arena: ArenaAllocator<&'b Backing<'a>>,
     below: &'b Below<'a>,
     blocks: Blocks,
+    /// Why a block is not there that Zig's arena has handed out.
+    missing: HashMap<u32, &'static str>,
     law: Law,
     outcome: Outcome,
 }
@@ -89,10 +103,18 @@ struct Judge<'b, 'a> {
 impl Judge<'_, '_> {
     fn step(&mut self, line: &Line) -> Seen {
         match line.op[0].as_str() {
-            "a" => return self.alloc(line),
+            "a" => {
+                let seen = self.alloc(line);
+                if let Seen::Excepted(why) = seen {
+                    self.missing.insert(line.id(), why);
+                }
+                return seen;
+            }
             "x" => return self.reset(line),
-            "r" | "m" | "f" if self.blocks.find(line.id()).is_none() => return Seen::Excepted(REFUSED_ON_COMMAND),
-            "r" | "m" => self.resize(line),
+            "r" | "m" | "f" if self.blocks.find(line.id()).is_none() => {
+                return Seen::Excepted(self.missing[&line.id()]);
+            }
+            "r" | "m" => return self.resize(line),
             "f" => {
                 self.freed(self.blocks.get(line.id()));
                 self.blocks.free(&self.arena, line.id());
@@ -121,11 +143,10 @@ impl Judge<'_, '_> {
         let granted_by_zig = line.decision() != "null";
         let Some(block) = ours else {
             assert_eq!(self.arena.held_bytes(), held_before, "a refusal changes nothing");
+            let alignment = Alignment::from_log2(line.number_at(3)).expect("an alignment");
             return match granted_by_zig {
                 false => Seen::Compared,
-                true if refused_on_command => Seen::Excepted(REFUSED_ON_COMMAND),
-                true if !self.below.has_room(HEADER + line.number_at::<usize>(2)) => Seen::Excepted(FULL),
-                true => Seen::Worse,
+                true => self.below.why_refused(refused_on_command, line.number_at(2), alignment),
             };
         };
         self.made(block, held_before);
@@ -144,7 +165,9 @@ impl Judge<'_, '_> {
         let padding = used.checked_sub(law.used + block.len()).expect("the block counts as in use");
         assert!(padding < block.alignment.bytes(), "{padding} bytes of padding");
         if self.arena.held_bytes() > held_before {
-            assert_held(self.below, law.most_used + block.len() + block.alignment.bytes(), law.retained);
+            let base = law.most_used + block.len() + block.alignment.bytes();
+            let need = HEADER + block.len() + block.alignment.bytes();
+            assert_held(self.below, base, law.retained, held_before + need);
         } else if law.next != 0 {
             assert_eq!(block.start() - law.next, padding, "bumped from the last block's end");
         }
@@ -161,7 +184,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn resize(&mut self, line: &Line) {
+    fn resize(&mut self, line: &Line) -> Seen {
         let (before, held_before) = (self.blocks.get(line.id()), self.arena.held_bytes());
         let granted = match line.op[0].as_str() {
             "r" => self.blocks.resize(&self.arena, line),
@@ -181,9 +204,10 @@ impl Judge<'_, '_> {
         }
         match (granted, matches!(line.decision(), "false" | "null")) {
             (true, true) => self.undo(line.id(), before),
-            (false, false) => self.move_it(line.id(), before, new_len),
+            (false, false) => return self.move_it(line.id(), before, new_len),
             _ => {}
         }
+        Seen::Compared
     }
 
     /// Only our arena could let the block grow: back to Zig's state.
@@ -198,16 +222,21 @@ impl Judge<'_, '_> {
     }
 
     /// Only Zig's arena could let the block grow: what its caller does then.
-    fn move_it(&mut self, id: u32, before: Block, new_len: usize) {
-        self.outcome.moved += 1;
+    fn move_it(&mut self, id: u32, before: Block, new_len: usize) -> Seen {
         let (held_before, alignment) = (self.arena.held_bytes(), before.alignment);
+        let refused_before = self.below.recorder.refused.get();
         let new_len = new_len.try_into().expect("a length");
-        let Ok(start) = self.arena.alloc(new_len, alignment) else { return };
+        let Ok(start) = self.arena.alloc(new_len, alignment) else {
+            let refused_on_command = self.below.recorder.refused.get() > refused_before;
+            return self.below.why_refused(refused_on_command, new_len.get(), alignment);
+        };
+        self.outcome.moved += 1;
         let memory = NonNull::slice_from_raw_parts(start, new_len.get());
         self.made(Block { memory, alignment }, held_before);
         self.freed(before);
         self.blocks.free(&self.arena, id);
         self.blocks.set(id, start, new_len, alignment);
+        Seen::Compared
     }
 
     fn reset(&mut self, line: &Line) -> Seen {
@@ -223,8 +252,10 @@ impl Judge<'_, '_> {
         assert!(if done { self.arena.query_capacity() == wanted } else { self.arena.query_capacity() <= capacity });
         self.law = Law { retained: self.arena.held_bytes(), ..Law::default() };
         match (done, line.decision() == "true") {
-            (false, true) if self.below.recorder.refused.get() > refused_before => Seen::Excepted(REFUSED_ON_COMMAND),
-            (false, true) => Seen::Worse,
+            (false, true) => {
+                let refused_on_command = self.below.recorder.refused.get() > refused_before;
+                self.below.why_refused(refused_on_command, wanted, Alignment::ONE)
+            }
             (true, false) => {
                 self.outcome.beyond += 1;
                 Seen::Compared
@@ -234,10 +265,11 @@ impl Judge<'_, '_> {
     }
 }
 
-/// Bytes held ≤ 1.5 × (most in use + request + alignment) + 64 a node, beside what was retained.
-pub fn assert_held(below: &Below<'_>, base: usize, retained: usize) {
+/// Bytes held ≤ 1.5 × (most in use + request + alignment) + 64 a node, beside what was retained; or no more than
+/// `needed`, what was held before and what the request takes where nothing is given for later ones.
+pub fn assert_held(below: &Below<'_>, base: usize, retained: usize, needed: usize) {
     let (nodes, held) = below.recorder.holding();
-    let allowed = base + base / 2 + 64 * nodes + retained;
+    let allowed = needed.max(base + base / 2 + 64 * nodes + retained);
     assert!(held <= allowed, "{held} bytes held, the law allows {allowed}");
 }
 

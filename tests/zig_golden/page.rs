@@ -19,7 +19,7 @@ pub fn replay(script: &Script) -> Outcome {
     }
     let mut blocks = Blocks::default();
     let mut outcome = Outcome::default();
-    for line in &script.lines {
+    for line in script.each() {
         let before = line.op.get(1).and_then(|_| blocks.find(line.id()));
         let (ours, zigs) = (decide(line, &mut blocks), line.decision());
         assert!(as_good(&ours, zigs), "ours: {ours}, at {}", script.place(line));
@@ -63,7 +63,7 @@ fn decide(line: &Line, blocks: &mut Blocks) -> String {
 }
 
 /// Whether our decision is Zig's or a grant where Zig's is a refusal.
-fn as_good(ours: &str, zigs: &str) -> bool {
+pub fn as_good(ours: &str, zigs: &str) -> bool {
     ours == zigs || matches!((ours, zigs), ("true", "false") | ("ok" | "same", "null"))
 }
 
@@ -83,7 +83,7 @@ fn undo(id: u32, before: Option<Block>, blocks: &mut Blocks) {
     blocks.set(id, start, old_len, alignment);
 }
 
-const fn pages(len: usize) -> usize {
+pub const fn pages(len: usize) -> usize {
     len.div_ceil(PAGE)
 }
 

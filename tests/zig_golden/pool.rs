@@ -12,7 +12,7 @@ use terrace_heap::PoolAllocator;
 
 use crate::{
     arena::{Backing, Below, over_its_backing, reset_mode},
-    law::{FULL, HEADER, Held, Seen, assert_held},
+    law::{HEADER, Held, Seen, assert_held},
     script::{Line, Outcome, Script},
 };
 
@@ -33,19 +33,19 @@ pub fn replay(script: &Script) -> Outcome {
             free: Vec::new(),
             ahead: HashMap::new(),
             batches: 0,
+            fell_short: false,
             most_used: 0,
             retained: 0,
             outcome: Outcome::default(),
         };
         let mut zigs = Held::default();
-        for line in &script.lines {
+        for line in script.each() {
             let seen = judge.step(line);
             zigs.follow(line);
             judge.look(&script.place(line));
             judge.outcome.note(seen, &script.place(line));
         }
-        let ratio = below.recorder.most_held.get() as f64 / zigs.most as f64;
-        judge.outcome.ratios.push((script.name.clone(), ratio));
+        judge.outcome.most_held.extend(script.most_held(below.recorder.most_held.get(), zigs.most));
         judge.outcome
     })
 }
@@ -67,6 +67,8 @@ struct Judge<'b, 'a> {
     /// By batch, the last item that went out.
     ahead: HashMap<usize, NonNull<u8>>,
     batches: usize,
+    /// The buffer was too full for items that should have been made ahead.
+    fell_short: bool,
     most_used: usize,
     retained: usize,
     outcome: Outcome,
@@ -102,10 +104,15 @@ impl Judge<'_, '_> {
 
     fn create(&mut self, line: &Line) -> Seen {
         let (len, alignment) = (self.pool.item_len(), self.pool.item_alignment());
+        let (refused_before, held_before) = (self.below.recorder.refused.get(), self.pool.held_bytes());
         let granted_by_zig = line.decision() != "null";
         let Ok(item) = self.pool.alloc(len, alignment) else {
             assert!(self.free.is_empty(), "a free item is never refused");
-            return if granted_by_zig { self.why_refused(len.get()) } else { Seen::Compared };
+            return match granted_by_zig {
+                false => Seen::Compared,
+                true if !self.growable && self.fell_short => Seen::Excepted(NEVER_MADE),
+                true => self.why_refused(refused_before, len.get()),
+            };
         };
         assert!(alignment.is_aligned(item.addr().get()), "misaligned");
         let apart = |other: &NonNull<u8>| other.addr().get().abs_diff(item.addr().get()) >= len.get();
@@ -118,7 +125,7 @@ impl Judge<'_, '_> {
             }
             None => {
                 assert!(self.growable, "a fixed pool makes items ahead only");
-                self.grown(len.get());
+                self.grown(held_before, len.get());
             }
         }
         if granted_by_zig {
@@ -139,15 +146,18 @@ impl Judge<'_, '_> {
 
     fn add_capacity(&mut self, line: &Line) -> Seen {
         let (n, before) = (line.number_at::<usize>(1), self.pool.free_items());
+        let (refused_before, held_before) = (self.below.recorder.refused.get(), self.pool.held_bytes());
         let done = self.pool.add_capacity(n).is_ok();
         let made = self.pool.free_items() - before;
         assert!(if done { made == n } else { made < n });
         self.batches += 1;
         self.free.extend((0..made).map(|_| Free::Ahead(self.batches)));
         let stride = self.pool.item_len().get().next_multiple_of(self.pool.item_alignment().bytes());
-        self.grown(stride * made);
+        self.grown(held_before, stride * made);
+        let why = (!done).then(|| self.why_refused(refused_before, self.pool.item_len().get()));
+        self.fell_short |= matches!(why, Some(Seen::Excepted(_)));
         match (done, line.decision() == "true") {
-            (false, true) => self.why_refused(self.pool.item_len().get()),
+            (false, true) => why.expect("it was refused"),
             (true, false) => {
                 self.outcome.beyond += 1;
                 Seen::Compared
@@ -157,18 +167,21 @@ impl Judge<'_, '_> {
     }
 
     /// A request for `len` bytes may have grown the arena below.
-    fn grown(&mut self, len: usize) {
-        assert_held(self.below, self.most_used + len + self.pool.item_alignment().bytes(), self.retained);
+    fn grown(&mut self, held_before: usize, len: usize) {
+        let request = len + self.pool.item_alignment().bytes();
+        assert_held(self.below, self.most_used + request, self.retained, held_before + HEADER + request);
         self.most_used = self.most_used.max(self.pool.used_bytes());
     }
 
-    /// Zig's pool had an item of `len` bytes, ours not.
-    fn why_refused(&self, len: usize) -> Seen {
-        if self.below.has_room(HEADER + len) { Seen::Worse } else { Seen::Excepted(FULL) }
+    /// Zig's pool had `len` bytes more, ours not.
+    fn why_refused(&self, refused_before: usize, len: usize) -> Seen {
+        let on_command = self.below.recorder.refused.get() > refused_before;
+        self.below.why_refused(on_command, len, self.pool.item_alignment())
     }
 
     fn reset(&mut self, line: &Line) -> Seen {
         let (mode, (nodes, held)) = (reset_mode(line), self.below.recorder.holding());
+        let refused_before = self.below.recorder.refused.get();
         let done = self.pool.reset(mode);
         let retained = self.pool.held_bytes();
         assert_eq!(self.pool.used_bytes(), 0);
@@ -180,7 +193,10 @@ impl Judge<'_, '_> {
         self.forget(retained);
         match (done, line.decision() == "true") {
             // One node was asked for, in place of all.
-            (false, true) => self.why_refused(held - nodes * HEADER),
+            (false, true) => {
+                let on_command = self.below.recorder.refused.get() > refused_before;
+                self.below.why_refused(on_command, held - nodes * HEADER, Alignment::ONE)
+            }
             (true, false) => {
                 self.outcome.beyond += 1;
                 Seen::Compared
@@ -194,6 +210,7 @@ impl Judge<'_, '_> {
         self.live.clear();
         self.free.clear();
         self.ahead.clear();
+        self.fell_short = false;
         self.most_used = 0;
         self.retained = retained;
     }

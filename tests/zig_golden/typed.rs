@@ -299,7 +299,7 @@ pub fn replay(script: &Script) -> Outcome {
     let names = Names::Offsets { origin: ground.origin(), prefix: "" };
     let fixed = Recorder::new(FixedBufferAllocator::new(ground.buffer()), names);
     let mut replay = Replay { fixed, live: HashMap::new() };
-    for line in &script.lines {
+    for line in script.each() {
         assert_eq!(comparable(&replay.answer(line)), comparable(&line.answer), "at {}", script.place(line));
     }
     Outcome { compared: script.lines.len(), ..Outcome::default() }

@@ -98,7 +98,7 @@ unsafe impl<G: GlobalAlloc + ?Sized> Allocator for GlobalBacking<G> {
 
 /// Refuses what `Layout` cannot say: a length that exceeds `isize::MAX` once rounded up to the alignment.
 #[inline]
-fn layout_of(len: usize, alignment: Alignment) -> Result<Layout, AllocError> {
+pub(crate) fn layout_of(len: usize, alignment: Alignment) -> Result<Layout, AllocError> {
     match Layout::from_size_align(len, alignment.bytes()) {
         Ok(layout) => Ok(layout),
         Err(_) => Err(AllocError),

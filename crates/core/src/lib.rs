@@ -16,7 +16,8 @@
 //! - [`Owns`], [`GoodSize`], [`BulkFree`], [`Reset`], [`Stats`], [`PageSize`], [`Decommit`], [`Protect`]: what
 //!   only some allocators can do;
 //! - [`Bridge`] and the module [`bridge`]: collections over any of our allocators;
-//! - [`GlobalBacking`] and `SystemAllocator`: what the platform has, as a backing.
+//! - [`GlobalBacking`] and `SystemAllocator`: what the platform has, as a backing; [`AsGlobal`]: the other way round;
+//! - [`Api2Backing`]: other people's allocators as a backing.
 //!
 //! ```
 //! # #[cfg(feature = "std")] {
@@ -35,8 +36,15 @@
 //! ```
 //!
 //! Features: `std` (default) for `SystemAllocator`; `alloc` for handles in `Box`, `Rc`, `Arc`;
-//! `allocator-api2-02` (default) for that bridge. Without any the crate needs only `core`.
+//! `allocator-api2-02` (default), `allocator-api2-03` and `allocator-api2-04` for the bridges to these versions, all at
+//! once if asked; `nightly` for the one to std's unstable trait, where the compiler has it. Without any the crate
+//! needs only `core`.
 #![no_std]
+#![cfg_attr(terrace_nightly, feature(allocator_api, allow_internal_unstable))]
+#![cfg_attr(
+    terrace_nightly,
+    expect(internal_features, reason = "`bridge_collections!` spares its callers the gate of std's trait")
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -45,6 +53,7 @@ extern crate std;
 
 mod alignment;
 mod allocator;
+mod as_global;
 pub mod bridge;
 mod capability;
 mod global;
@@ -52,7 +61,8 @@ mod typed;
 
 pub use alignment::Alignment;
 pub use allocator::{AllocError, Allocator};
-pub use bridge::Bridge;
+pub use as_global::AsGlobal;
+pub use bridge::{Api2Backing, Bridge};
 pub use capability::{
     Access, AllocStats, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Reset, ResetMode, Stats,
 };

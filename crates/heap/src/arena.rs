@@ -59,6 +59,8 @@ const NO_NODE: *mut u8 = ptr::without_provenance_mut(CEILING.wrapping_neg());
 ///   the header and `closed_at` in the others.
 /// - **I4** The spare is such a node too, but in no list, and no block lives in it. Without a `newest` there is none.
 /// - **I5** A node that a checkpoint names leaves the list only by a rewind to an older one, a reset or drop.
+/// - **I6** While the backing is `asking`, nodes come and go by the call that asks alone. All of this holds wherever the
+///   backing is called: a hook there may come back to the arena.
 ///
 /// ```
 /// use terrace_core::{ResetMode, SystemAllocator};

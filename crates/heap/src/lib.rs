@@ -2,7 +2,7 @@
 //!
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
-//! - [`FailingAllocator`]: refuses the calls that it is told to refuse;
+//! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
 //! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
 //! - [`LogAllocator`]: tells a sink of every call;
@@ -37,6 +37,7 @@ extern crate std;
 pub mod arena;
 mod buffer_first;
 mod bump;
+#[cfg(target_has_atomic = "64")]
 mod failing;
 mod fixed;
 mod log;
@@ -57,6 +58,7 @@ use terrace_sync::{atomic, cell};
 
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use buffer_first::BufferFirstAllocator;
+#[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
 pub use log::{Call, CallOp, LogAllocator, Sink};

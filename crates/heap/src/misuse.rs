@@ -198,3 +198,351 @@ mod buffers {}
 /// handle::<terrace_heap::ArenaAllocator<terrace_core::SystemAllocator>>();
 /// ```
 mod layers {}
+
+/// A value of a pool that outlives the pool's place, or its life:
+///
+/// ```compile_fail,E0505
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::Pool;
+/// let pool = Pool::new(SystemAllocator);
+/// let word = pool.create(String::from("red")).unwrap();
+/// drop(pool);
+/// println!("{word}");
+/// ```
+///
+/// ```compile_fail,E0502
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::Pool;
+/// let (mut one, mut other) = (Pool::new(SystemAllocator), Pool::new(SystemAllocator));
+/// let word = one.create(String::from("red")).unwrap();
+/// core::mem::swap(&mut one, &mut other);
+/// println!("{word}");
+/// ```
+///
+/// ```compile_fail,E0597
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::Pool;
+/// let word;
+/// let pool = Pool::new(SystemAllocator);
+/// word = pool.create(String::from("red")).unwrap();
+/// ```
+///
+/// A reset through the trait, by code that knows nothing of pools:
+///
+/// ```compile_fail,E0502
+/// use terrace_core::{Reset, ResetMode, SystemAllocator};
+/// use terrace_heap::PoolAllocator;
+/// fn empty(any: &mut dyn Reset) {
+///     any.reset(ResetMode::RetainCapacity);
+/// }
+/// let len = core::num::NonZeroUsize::new(8).unwrap();
+/// let mut pool = PoolAllocator::new(SystemAllocator, len, terrace_core::Alignment::of::<u64>());
+/// let boxed = allocator_api2_02::boxed::Box::new_in(5u64, &pool);
+/// empty(&mut pool);
+/// println!("{boxed}");
+/// ```
+///
+/// A value whose destructor would look at what has ended before it:
+///
+/// ```compile_fail,E0597
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::Pool;
+/// struct Says<'a>(&'a String);
+/// impl Drop for Says<'_> {
+///     fn drop(&mut self) {
+///         println!("{}", self.0);
+///     }
+/// }
+/// let pool = Pool::new(SystemAllocator);
+/// let (says, name);
+/// name = String::from("red");
+/// says = pool.create(Says(&name)).unwrap();
+/// ```
+///
+/// A short borrow, put through a handle into a value that promises a longer one:
+///
+/// ```compile_fail,E0597
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::{Pool, Pooled};
+/// fn fill<'short, A: terrace_core::Allocator>(place: &mut Pooled<'_, &'short str, A>, word: &'short str) {
+///     **place = word;
+/// }
+/// let pool: Pool<&'static str, _> = Pool::new(SystemAllocator);
+/// let mut place: Pooled<'_, &'static str, _> = pool.create("red").unwrap();
+/// {
+///     let word = String::from("green");
+///     fill(&mut place, &word);
+/// }
+/// println!("{place}");
+/// ```
+///
+/// What a handle lends, kept for longer than the handle:
+///
+/// ```compile_fail,E0505
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::Pool;
+/// let pool = Pool::new(SystemAllocator);
+/// let word = pool.create(String::from("red")).unwrap();
+/// let lent: &str = &word;
+/// let owned = word.into_inner();
+/// println!("{lent}{owned}");
+/// ```
+///
+/// A pool in two threads at once, a handle in another thread than its pool, be it only lent, and a pool in another
+/// thread than its backing:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_heap::Pool<u8, terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<terrace_heap::Pooled<'static, u8, terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_heap::Pooled<'static, u8, terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<terrace_heap::Pool<u8, std::rc::Rc<terrace_core::SystemAllocator>>>();
+/// ```
+///
+/// Two owners of one value, or of one list:
+///
+/// ```compile_fail,E0277
+/// fn handle<T: Clone>() {}
+/// handle::<terrace_heap::Pooled<'static, u8, terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn handle<T: Clone>() {}
+/// handle::<terrace_heap::PoolAllocator<terrace_core::SystemAllocator>>();
+/// ```
+///
+/// A collection that owns its pool by value, which `reset` could empty:
+///
+/// ```compile_fail,E0277
+/// use terrace_core::{Alignment, SystemAllocator};
+/// let pool = terrace_heap::PoolAllocator::new(SystemAllocator, core::num::NonZeroUsize::MIN, Alignment::ONE);
+/// let boxed = allocator_api2_02::boxed::Box::new_in(5u8, pool);
+/// ```
+mod pools {}
+
+/// A stack swapped, emptied or dropped under a collection:
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::StackAllocator;
+/// let (mut one, mut other) = (StackAllocator::new(SystemAllocator), StackAllocator::new(SystemAllocator));
+/// let mut bytes = Vec::new_in(&one);
+/// core::mem::swap(&mut one, &mut other);
+/// bytes.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::{Reset, ResetMode, SystemAllocator};
+/// use terrace_heap::StackAllocator;
+/// let mut stack = StackAllocator::new(SystemAllocator);
+/// let mut bytes = Vec::new_in(&stack);
+/// stack.reset(ResetMode::RetainCapacity);
+/// bytes.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0505
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::StackAllocator;
+/// let stack = StackAllocator::new(SystemAllocator);
+/// let mut bytes = Vec::new_in(&stack);
+/// stack.deinit();
+/// bytes.push(1u8);
+/// ```
+///
+/// A pinned value, whose place would be promised until its destructor has run, also if that never happens:
+///
+/// ```compile_fail,E0597
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::StackAllocator;
+/// let stack = StackAllocator::new(SystemAllocator);
+/// let pinned = allocator_api2_02::boxed::Box::pin_in(5u8, &stack);
+/// ```
+///
+/// A stack in two threads at once, in another one than its backing, and twice:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_heap::StackAllocator<terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<terrace_heap::StackAllocator<std::rc::Rc<terrace_core::SystemAllocator>>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn handle<T: Clone>() {}
+/// handle::<terrace_heap::StackAllocator<terrace_core::SystemAllocator>>();
+/// ```
+mod stacks {}
+
+/// A shared arena that is emptied while another thread may use it:
+///
+/// ```compile_fail,E0502
+/// use terrace_core::{AllocatorExt, ResetMode, SystemAllocator};
+/// use terrace_heap::SyncArena;
+/// let mut arena = SyncArena::new(SystemAllocator);
+/// std::thread::scope(|threads| {
+///     threads.spawn(|| arena.dupe(b"red").is_ok());
+///     arena.reset(ResetMode::FreeAll);
+/// });
+/// ```
+///
+/// One whose `Arc` others have: there is no `&mut` to it.
+///
+/// ```compile_fail,E0596
+/// use std::sync::Arc;
+/// use terrace_core::{ResetMode, SystemAllocator};
+/// use terrace_heap::SyncArena;
+/// let mut arena = Arc::new(SyncArena::new(SystemAllocator));
+/// arena.reset(ResetMode::FreeAll);
+/// ```
+///
+/// Threads that share an arena over a backing that is for one thread:
+///
+/// ```compile_fail,E0277
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::{ArenaAllocator, SyncArena};
+/// fn shared<T: Sync>() {}
+/// shared::<SyncArena<ArenaAllocator<SystemAllocator>>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<terrace_heap::SyncArena<std::rc::Rc<terrace_core::SystemAllocator>>>();
+/// ```
+///
+/// A value for one thread, in memory that all threads share:
+///
+/// ```compile_fail,E0277
+/// use allocator_api2_02::boxed::Box;
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::SyncArena;
+/// let arena = SyncArena::new(SystemAllocator);
+/// let counted = Box::new_in(std::rc::Rc::new(1), &arena);
+/// std::thread::scope(|threads| {
+///     threads.spawn(move || drop(counted));
+/// });
+/// ```
+///
+/// A shared buffer that is read, emptied or outlived while its blocks live; two allocators of the same bytes:
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// use core::mem::MaybeUninit;
+/// use terrace_core::{Reset, ResetMode};
+/// use terrace_heap::SyncFixedBuffer;
+/// let mut bytes = [MaybeUninit::uninit(); 64];
+/// let mut fixed = SyncFixedBuffer::new(&mut bytes);
+/// let mut word = Vec::new_in(&fixed);
+/// fixed.reset(ResetMode::FreeAll);
+/// word.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0597
+/// use core::mem::MaybeUninit;
+/// use terrace_heap::SyncFixedBuffer;
+/// let fixed = {
+///     let mut bytes = [MaybeUninit::uninit(); 64];
+///     SyncFixedBuffer::new(&mut bytes)
+/// };
+/// println!("{fixed:?}");
+/// ```
+///
+/// ```compile_fail,E0499
+/// use core::mem::MaybeUninit;
+/// use terrace_heap::SyncFixedBuffer;
+/// let mut bytes = [MaybeUninit::uninit(); 64];
+/// let fixed = SyncFixedBuffer::new(&mut bytes);
+/// let other = SyncFixedBuffer::new(&mut bytes);
+/// println!("{fixed:?}{other:?}");
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn handle<T: Clone>() {}
+/// handle::<terrace_heap::SyncFixedBuffer<'static>>();
+/// ```
+mod threads {}
+
+/// A buffer that goes before the allocator that serves from it first, and one that owns its bytes as what comes after:
+///
+/// ```compile_fail,E0597
+/// use core::mem::MaybeUninit;
+/// use terrace_core::SystemAllocator;
+/// use terrace_heap::BufferFirstAllocator;
+/// let first = {
+///     let mut bytes = [MaybeUninit::uninit(); 64];
+///     BufferFirstAllocator::new(&mut bytes, SystemAllocator)
+/// };
+/// println!("{first:?}");
+/// ```
+///
+/// ```compile_fail,E0277
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_heap::{BufferFirstAllocator, InlineBuffer};
+/// let first = BufferFirstAllocator::new(&mut [], InlineBuffer::<64>::new());
+/// let bytes = Vec::<u8, _>::new_in(&first);
+/// ```
+///
+/// Both parts reset under a block, and the whole in two threads at once:
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// use core::mem::MaybeUninit;
+/// use terrace_core::{Reset, ResetMode, SystemAllocator};
+/// use terrace_heap::{ArenaAllocator, BufferFirstAllocator};
+/// let mut bytes = [MaybeUninit::uninit(); 64];
+/// let mut first = BufferFirstAllocator::new(&mut bytes, ArenaAllocator::new(SystemAllocator));
+/// let mut word = Vec::new_in(&first);
+/// first.reset(ResetMode::FreeAll);
+/// word.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_heap::BufferFirstAllocator<'static, terrace_core::SystemAllocator>>();
+/// ```
+///
+/// One block of a backing that is emptied through another handle than the layer's own:
+///
+/// ```compile_fail,E0502
+/// use terrace_core::{AllocatorExt, ResetMode, SystemAllocator};
+/// use terrace_heap::{ArenaAllocator, StackAllocator};
+/// let mut arena = ArenaAllocator::new(SystemAllocator);
+/// let stack = StackAllocator::new(&arena);
+/// arena.reset(ResetMode::FreeAll);
+/// stack.dupe(b"red").is_ok();
+/// ```
+///
+/// ```compile_fail,E0596
+/// use std::rc::Rc;
+/// use terrace_core::{AllocatorExt, ResetMode, SystemAllocator};
+/// use terrace_heap::{ArenaAllocator, StackAllocator};
+/// let mut arena = Rc::new(ArenaAllocator::new(SystemAllocator));
+/// let stack = StackAllocator::new(Rc::clone(&arena));
+/// arena.reset(ResetMode::FreeAll);
+/// stack.dupe(b"red").is_ok();
+/// ```
+///
+/// Counts of refusals, made two:
+///
+/// ```compile_fail,E0277
+/// fn handle<T: Clone>() {}
+/// handle::<terrace_heap::FailingAllocator<terrace_core::SystemAllocator>>();
+/// ```
+mod buffers_first {}

@@ -21,7 +21,10 @@ use core::{cell::Cell, fmt, num::NonZeroUsize, ptr::NonNull};
 use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, Reset, ResetMode, bridge_collections};
 pub use typed::{Pool, Pooled};
 
-use crate::{arena::ArenaAllocator, bump::array};
+use crate::{
+    arena::ArenaAllocator,
+    bump::{MAX_LEN, array},
+};
 
 /// An item while nobody has it.
 struct Free {
@@ -34,7 +37,7 @@ struct Free {
 ///
 /// - **I1** Items are disjoint blocks of `arena`, of `item_len` bytes and `alignment`, both no less than a `Free`'s.
 ///   The arena's blocks end only through `&mut self` or drop.
-/// - **I2** The arena of a pool that is not `growable` is closed but while `add_capacity` runs.
+/// - **I2** The arena is closed unless the pool is `growable`, which a fixed one is while its `add_capacity` runs.
 /// - **I3** The free list holds each item that is not handed out, once, and each is initialised as a `Free`.
 ///
 /// ```
@@ -54,7 +57,7 @@ pub struct PoolAllocator<A: Allocator> {
     first: Cell<Option<NonNull<Free>>>,
     item_len: NonZeroUsize,
     alignment: Alignment,
-    growable: bool,
+    growable: Cell<bool>,
     arena: ArenaAllocator<A>,
 }
 
@@ -68,7 +71,7 @@ impl<A: Allocator> PoolAllocator<A> {
             first: Cell::new(None),
             item_len: item_len(len),
             alignment: alignment.max(Alignment::of::<Free>()),
-            growable: true,
+            growable: Cell::new(true),
             arena: ArenaAllocator::new(backing),
         }
     }
@@ -79,7 +82,7 @@ impl<A: Allocator> PoolAllocator<A> {
             first: Cell::new(None),
             item_len: item_len(len),
             alignment: alignment.max(Alignment::of::<Free>()),
-            growable: false,
+            growable: Cell::new(false),
             arena: ArenaAllocator::new_closed(backing),
         }
     }
@@ -91,12 +94,14 @@ impl<A: Allocator> PoolAllocator<A> {
     /// [`AllocError`] where the backing refuses; the items made so far stay.
     #[track_caller]
     pub fn add_capacity(&self, n: usize) -> Result<(), AllocError> {
-        if self.growable {
+        // Opened by one call at a time: to open the arena while it asks the backing would let a hook ask once more.
+        if self.growable.replace(true) {
             return self.make(n);
         }
         self.arena.reopen();
         let made = self.make(n);
         self.arena.close();
+        self.growable.set(false);
         made
     }
 
@@ -223,10 +228,11 @@ impl<A: Allocator> BulkFree for PoolAllocator<A> {
     }
 }
 
-// SAFETY: by I1 a block is an item, and every request up to its length gets the whole of it.
+// SAFETY: by I1 a block is an item, and every request up to its length gets the whole of it; items that are too long
+// for a block are never made.
 unsafe impl<A: Allocator> GoodSize for PoolAllocator<A> {
     fn good_size(&self, len: NonZeroUsize, _alignment: Alignment) -> NonZeroUsize {
-        len.max(self.item_len)
+        if self.item_len.get() > MAX_LEN { len } else { len.max(self.item_len) }
     }
 }
 
@@ -242,7 +248,7 @@ impl<A: Allocator> Reset for PoolAllocator<A> {
     fn reset(&mut self, mode: ResetMode) -> bool {
         self.first.set(None);
         let kept = self.arena.reset(mode);
-        if !self.growable {
+        if !self.growable.get() {
             self.arena.close();
         }
         kept

@@ -48,7 +48,12 @@ mod depot;
 mod large;
 mod magazine;
 mod medium;
+<<<<<<< HEAD
 pub mod owned;
+=======
+#[cfg(doctest)]
+mod misuse;
+>>>>>>> smp
 mod pages;
 mod plan;
 mod region;
@@ -57,10 +62,13 @@ mod slab;
 mod small;
 mod straight;
 mod supply;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use core::{
     num::NonZeroUsize,
+    panic::{RefUnwindSafe, UnwindSafe},
     ptr::{self, NonNull},
 };
 
@@ -88,8 +96,8 @@ pub const REGION: usize = 4 << 20;
 const RETAINED: usize = 256;
 /// As many free pages as there may be, for who gives the rest back later.
 const KEEP: usize = usize::MAX / 2;
-/// Chains of one class in the depot that make a purge worth while.
-const MANY_CHAINS: u32 = 8;
+/// Free pages with memory that make a purge worth while.
+const MUCH: usize = 1024;
 /// Between one look at what is idle and the next.
 const PURGE_MILLIS: usize = 250;
 
@@ -138,43 +146,51 @@ pub struct ClassStats {
 }
 
 impl<A: Allocator, S: Slots> SmpAllocator<A, S> {
-    /// An allocator over `backing`, which is asked for nothing before the first block.
-    ///
-    /// What is idle goes back in whole regions of [`REGION`] bytes; [`with_decommit`](Self::with_decommit) gives more back.
-    pub const fn new(backing: A, slots: S) -> Self {
-        Self::with_region_size(backing, slots)
+    terrace_sync::const_fn! {
+        /// An allocator over `backing`, which is asked for nothing before the first block.
+        ///
+        /// What is idle goes back in whole regions of [`REGION`] bytes; [`with_decommit`](Self::with_decommit) gives more back.
+        pub const fn new(backing: A, slots: S) -> Self {
+            Self::with_region_size(backing, slots)
+        }
     }
 
-    /// An allocator over a backing that can take the memory of single pages back.
-    pub const fn with_decommit(backing: A, slots: S) -> Self
-    where
-        A: Decommit,
-    {
-        Self::build(backing, slots, Some(decommit_pages::<A>))
+    terrace_sync::const_fn! {
+        /// An allocator over a backing that can take the memory of single pages back.
+        pub const fn with_decommit(backing: A, slots: S) -> Self
+        where
+            A: Decommit,
+        {
+            Self::build(backing, slots, Some(decommit_pages::<A>))
+        }
     }
 }
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
-    /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
-    /// backing that is small.
-    pub const fn with_region_size(backing: A, slots: S) -> Self {
-        Self::build(backing, slots, None)
+    terrace_sync::const_fn! {
+        /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
+        /// backing that is small.
+        pub const fn with_region_size(backing: A, slots: S) -> Self {
+            Self::build(backing, slots, None)
+        }
     }
 
-    const fn build(backing: A, slots: S, decommit: Option<DecommitFn<A>>) -> Self {
-        let _ = Region::<BYTES>::PLAN; // Refuses a bad size at compile time.
-        Self {
-            table: AtomicPtr::new(ptr::null_mut()),
-            depots: [const { Lock::new(Depot::new()) }; CLASSES],
-            pages: Pages::new(),
-            book: Lock::new(Book::new()),
-            runs: [const { AtomicUsize::new(0) }; RUNS],
-            common: Lock::new(()),
-            purged: AtomicUsize::new(0),
-            idle: AtomicBool::new(false),
-            decommit,
-            slots,
-            backing,
+    terrace_sync::const_fn! {
+        const fn build(backing: A, slots: S, decommit: Option<DecommitFn<A>>) -> Self {
+            let _ = Region::<BYTES>::PLAN; // Refuses a bad size at compile time.
+            Self {
+                table: AtomicPtr::new(ptr::null_mut()),
+                depots: terrace_sync::repeat!(Lock::new(Depot::new()); CLASSES),
+                pages: Pages::new(),
+                book: Lock::new(Book::new()),
+                runs: terrace_sync::repeat!(AtomicUsize::new(0); RUNS),
+                common: Lock::new(()),
+                purged: AtomicUsize::new(0),
+                idle: AtomicBool::new(false),
+                decommit,
+                slots,
+                backing,
+            }
         }
     }
 }
@@ -245,6 +261,13 @@ unsafe impl<A: Allocator, S: Slots, const BYTES: usize> GoodSize for SmpAllocato
     fn good_size(&self, len: NonZeroUsize, alignment: Alignment) -> NonZeroUsize {
         small(len.get(), alignment.bytes()).and_then(|len| NonZeroUsize::new(size(class_of(len)))).unwrap_or(len)
     }
+}
+
+// Nothing unwinds in the middle of a change (clause 10), so what is seen after a panic is whole.
+impl<A: Allocator + UnwindSafe, S: Slots + UnwindSafe, const BYTES: usize> UnwindSafe for SmpAllocator<A, S, BYTES> {}
+impl<A: Allocator + RefUnwindSafe, S: Slots + RefUnwindSafe, const BYTES: usize> RefUnwindSafe
+    for SmpAllocator<A, S, BYTES>
+{
 }
 
 terrace_core::bridge_collections!(impl['b, A: Allocator, S: Slots, const BYTES: usize] for &'b SmpAllocator<A, S, BYTES>);

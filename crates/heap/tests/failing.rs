@@ -4,12 +4,12 @@ mod support;
 
 use allocator_api2_02::vec::Vec as Vec2;
 use proptest::prelude::*;
-use support::{Ground, Op, Shadow, align, len, ops, slice};
+use support::{Ground, Op, Shadow, align, cases, len, ops, slice};
 use terrace_core::{Allocator, AllocatorExt, Reset, ResetMode, Stats, SystemAllocator};
 use terrace_heap::{ArenaAllocator, FailingAllocator, StatsAllocator};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(2))]
 
     #[test]
     fn random_programs_keep_the_contract(

@@ -157,6 +157,7 @@ fn a_sink_may_allocate_through_its_own_log() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri starts no process")]
 fn a_sink_that_panics_aborts() {
     if std::env::var_os("TERRACE_PANICKING_SINK").is_some() {
         let logged = LogAllocator::new(SystemAllocator, |_: &Call| panic!("the sink gave up"));

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use allocator_api2_02::vec::Vec as Vec2;
 use proptest::prelude::*;
-use support::{Ground, Op, Shadow, align, len, ops, slice};
+use support::{Ground, Op, Shadow, align, cases, len, ops, slice};
 use terrace_core::{Alignment, Allocator, AllocatorExt, Owns, Reset, ResetMode, SystemAllocator};
 use terrace_heap::StackAllocator;
 
@@ -50,7 +50,7 @@ fn stack_over(ground: &Ground, capacity: usize) -> StackAllocator<&Ground> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(1))]
 
     #[test]
     fn random_programs_keep_the_contract(

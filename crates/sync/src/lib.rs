@@ -6,6 +6,7 @@
 //! cell         a wrapper of core's      loom::cell          finds data races in plain memory
 //! statics!     static                   loom::lazy_static!  fresh for every execution of a model
 //! const_fn!    const fn                 fn                  loom's atomics are made at run time
+//! repeat!      [const { … }; N]         array::from_fn      likewise
 //! Lock         a spin lock on those, whose caller says how to wait
 //! Slots        numbered places that a thread, or a CPU, has to itself
 //! ```
@@ -111,5 +112,33 @@ macro_rules! const_fn {
 macro_rules! const_fn {
     ($(#[$attr:meta])* $vis:vis const fn $($rest:tt)+) => {
         $(#[$attr])* $vis fn $($rest)+
+    };
+}
+
+/// An array of so many values, each made by the same expression: a constant one, so that a `const fn` can do it.
+///
+/// It needs the macro because loom's atomics are made at run time: in a model the expression is run for each.
+///
+/// ```
+/// use terrace_sync::atomic::{AtomicUsize, Ordering};
+///
+/// let counters = terrace_sync::repeat!(AtomicUsize::new(7); 3);
+/// # #[cfg(not(loom))]
+/// assert_eq!(counters.map(AtomicUsize::into_inner), [7, 7, 7]);
+/// ```
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! repeat {
+    ($each:expr; $len:expr) => {
+        [const { $each }; $len]
+    };
+}
+
+/// An array of so many values that hold loom's atomics.
+#[cfg(loom)]
+#[macro_export]
+macro_rules! repeat {
+    ($each:expr; $len:expr) => {
+        ::core::array::from_fn(|_| $each)
     };
 }

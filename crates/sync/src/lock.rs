@@ -12,7 +12,10 @@
 //!
 //! Cost: one exchange to lock, one store to unlock; a byte of memory.
 
-use core::ops::{Deref, DerefMut};
+use core::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
 
 use crate::{
     atomic::{AtomicBool, Ordering},
@@ -76,7 +79,7 @@ impl<T> Lock<T> {
     #[inline]
     pub fn try_lock(&self) -> Option<Held<'_, T>> {
         // Acquire: pairs with the Release of `unlock`.
-        if self.held.swap(true, Ordering::Acquire) { None } else { Some(Held { lock: self }) }
+        if self.held.swap(true, Ordering::Acquire) { None } else { Some(Held { lock: self, value: PhantomData }) }
     }
 
     /// Locks and leaves it so, for a pair of fork handlers: the one before the fork locks, those after unlock.
@@ -95,9 +98,24 @@ impl<T> Lock<T> {
 }
 
 /// The right to the value, until it is dropped.
+///
+/// Two threads with one right would be two threads at the value:
+///
+/// ```compile_fail,E0277
+/// use std::cell::Cell;
+/// use terrace_sync::Lock;
+/// let lock = Lock::new(Cell::new(0));
+/// let held = lock.try_lock().unwrap();
+/// std::thread::scope(|threads| {
+///     threads.spawn(|| held.set(1));
+///     held.set(2);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Held<'a, T> {
     lock: &'a Lock<T>,
+    /// Shared between threads it shares the value, which a `Lock<T>` alone may not: so it is `Sync` only where `T` is.
+    value: PhantomData<&'a mut T>,
 }
 
 impl<T> Deref for Held<'_, T> {

@@ -1,11 +1,16 @@
 //! The operating system as an allocator.
 //!
 //! ```text
-//!   PageAllocator     page.rs    blocks of whole pages, straight from the system
-//!      │  plan.rs                where a block begins and ends: arithmetic on plain integers
-//!      │  parked.rs              what the system would not take back yet
+//!   PageAllocator         page.rs         blocks of whole pages, straight from the system
+//!   TunedPageAllocator    tuned.rs        the same with options (options.rs): huge pages, guards, …
+//!   Reservation           reservation.rs  addresses now, memory later
+//!   ReservedAllocator     reserved.rs     blocks side by side in one, committed as they grow
+//!   MappedFile            mapped_file.rs  blocks side by side in a file
+//!      │  plan.rs, bump.rs   where a block begins and ends: arithmetic on plain integers
+//!      │  extent.rs          blocks side by side in a region
+//!      │  giving_back.rs, parked.rs   what the system would not take back yet
 //!      ▼
-//!   prim/                        six calls and their contract; the only code that knows Linux
+//!   prim/                    a few calls and their contract; the only code that knows Linux
 //! ```
 //!
 //! `ThreadSlots` (slots.rs) numbers the threads of a program, for allocators that keep something per thread.
@@ -21,8 +26,8 @@
 //! assert!(primes.capacity() >= 4);
 //! ```
 //!
-//! Features: `std`, for `ThreadSlots`, and `allocator-api2-02` (both default) pass those of `terrace-core` on;
-//! `fault-injection`, for tests, counts system calls and makes them fail. Without any the crate needs
+//! Features: `std`, for `ThreadSlots`, and `allocator-api2-02` (both default) pass those of `terrace-core` on; `mapped-file` (needs std)
+//! brings `MappedFile`, by memmap2; `fault-injection`, for tests, counts system calls and makes them fail. Without any the crate needs
 //! `core` and libc.
 #![no_std]
 
@@ -30,20 +35,37 @@
 extern crate std;
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("terrace-sys runs on Linux only so far: write src/prim's six calls for this system");
+compile_error!("terrace-sys runs on Linux only so far: write src/prim's calls for this system");
 
+mod bump;
+mod extent;
 #[cfg(test)]
 mod faults;
+mod giving_back;
+#[cfg(feature = "mapped-file")]
+mod mapped_file;
+#[cfg(feature = "std")]
+mod numbers;
+mod options;
 mod page;
 mod parked;
 mod plan;
 mod prim;
+mod reservation;
+mod reserved;
 #[cfg(feature = "std")]
 mod slots;
+mod tuned;
 
+#[cfg(feature = "mapped-file")]
+pub use mapped_file::MappedFile;
+pub use options::{PageOptions, Unavailable};
 pub use page::PageAllocator;
 #[cfg(feature = "fault-injection")]
 pub use prim::fault;
 pub use prim::{PAGE_SIZE_MAX, PAGE_SIZE_MIN, page_size};
+pub use reservation::Reservation;
+pub use reserved::ReservedAllocator;
 #[cfg(feature = "std")]
 pub use slots::ThreadSlots;
+pub use tuned::TunedPageAllocator;

@@ -14,20 +14,19 @@
 //!
 //! - **I1** A live block of `len` bytes is a range (in `prim`'s sense) of `whole_pages(len)` bytes,
 //!   which does not overflow, and no other block's.
-//! - **I2** What the system would not unmap is in `PARKED`, and of no block.
+//! - **I2** What the system would not unmap is parked (`giving_back.rs`), and of no block.
 //!
 //! Costs: `alloc` one mmap, `free` one munmap, and fewer than 40 instructions more for the two together
 //! (`docs/measurements/page.md`); an alignment above the page size at most two munmaps more. `resize`
 //! and `remap` make no call while the number of pages stays, else one. No memory but the pages. The shape is Zig's `std.heap.PageAllocator`.
 
-use core::{num::NonZeroUsize, ptr, ptr::NonNull};
+use core::{num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Access, Alignment, AllocError, Allocator, Decommit, GoodSize, PageSize, Protect};
-use terrace_sync::atomic::AtomicPtr;
 
 use crate::{
-    parked::Parked,
-    plan::{self, Trims, whole_pages},
+    giving_back::{cut, map_pages, release},
+    plan::{self, pages_of, whole_pages},
     prim::{self, page_size},
 };
 
@@ -37,7 +36,7 @@ use crate::{
 /// and `remap` included; an over-aligned block stays where it is. What it hands out reads as zero.
 ///
 /// Its three steps can be called directly too, as in Zig: [`map`](Self::map), [`realloc`](Self::realloc)
-/// and [`unmap`](Self::unmap).
+/// and [`unmap`](Self::unmap). Huge pages, guard pages and the like are [`PageOptions`](crate::PageOptions).
 ///
 /// ```
 /// use core::{num::NonZeroUsize, ptr::NonNull};
@@ -56,12 +55,6 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PageAllocator;
-
-terrace_sync::statics! {
-    /// I2.
-    static PARKED: Parked =
-        Parked { due: AtomicPtr::new(ptr::null_mut()), tried: AtomicPtr::new(ptr::null_mut()) };
-}
 
 impl PageAllocator {
     /// Maps fresh zeroed pages for `len` bytes, at a multiple of `alignment` and of the page size.
@@ -89,7 +82,7 @@ impl PageAllocator {
     #[inline]
     pub unsafe fn unmap(memory: NonNull<[u8]>) {
         // SAFETY: by I1 these pages are the block's.
-        unsafe { release(memory.cast(), pages_of(memory, page_size())) };
+        unsafe { release(memory.cast(), pages_of(memory.len(), page_size())) };
     }
 
     /// Changes a block's length; `None`: nothing has changed. With `may_move` the system may map the
@@ -103,7 +96,7 @@ impl PageAllocator {
     #[inline]
     pub unsafe fn realloc(memory: NonNull<[u8]>, new_len: NonZeroUsize, may_move: bool) -> Option<NonNull<u8>> {
         let page = page_size();
-        let (start, old_len) = (memory.cast::<u8>(), pages_of(memory, page));
+        let (start, old_len) = (memory.cast::<u8>(), pages_of(memory.len(), page));
         let new_len = whole_pages(new_len.get(), page)?;
         if new_len > old_len {
             // SAFETY: by I1 these pages are the block's.
@@ -187,81 +180,24 @@ unsafe impl Protect for PageAllocator {
 
 terrace_core::bridge_collections!(impl[] for PageAllocator);
 
-/// The bytes of a live block's pages; by I1 the sum does not overflow.
-#[inline(always)]
-fn pages_of(memory: NonNull<[u8]>, page: usize) -> usize {
-    (memory.len() + (page - 1)) & !(page - 1)
-}
-
-/// Maps whole pages; where the system refuses, once more without what is parked.
-#[inline(always)]
-fn map_pages(len: usize) -> Result<NonNull<u8>, AllocError> {
-    #[cold]
-    fn map_again(len: usize) -> Result<NonNull<u8>, AllocError> {
-        if PARKED.is_empty() {
-            return Err(AllocError);
-        }
-        retry_parked();
-        Ok(prim::map(len)?)
-    }
-    prim::map(len).or_else(|_| map_again(len))
-}
-
 /// Reserves more than the block and unmaps what lies around it; see the picture in `plan.rs`.
 #[cold]
 fn map_over_aligned(len: usize, alignment: usize, page: usize) -> Result<NonNull<u8>, AllocError> {
     let reserved = plan::over_reserve(len, alignment, page).ok_or(AllocError)?;
-    let start = map_pages(reserved)?;
-    let Trims { head, tail } = plan::trims(start.addr().get(), reserved, len, alignment);
-    // SAFETY: `head + len + tail = reserved`.
-    let block = unsafe { start.add(head) };
-    // SAFETY: as above.
-    let end = unsafe { block.add(len) };
-    // SAFETY: the tail is ours and of no block.
-    if tail != 0 && unsafe { prim::unmap(end, tail) }.is_err() {
-        // SAFETY: the whole reservation is ours still.
-        unsafe { release(start, reserved) };
-        return Err(AllocError);
-    }
-    // SAFETY: the head is ours and of no block.
-    if head != 0 && unsafe { prim::unmap(start, head) }.is_err() {
-        // SAFETY: the tail is gone, the rest is ours still.
-        unsafe { release(start, head + len) };
-        return Err(AllocError);
-    }
-    Ok(block)
+    let Ok(start) = map_pages(reserved) else { return map_by_luck(len, alignment) };
+    // SAFETY: the whole reservation is ours, of no block, and writable.
+    unsafe { cut(start, start, reserved, plan::trims(start.addr().get(), reserved, len, alignment)) }
 }
 
-/// Unmaps a range, and then what is parked, for which there may be room now; or parks the range where
-/// the system refuses.
-///
-/// # Safety
-/// A range (in `prim`'s sense), writable, not used again.
-#[inline(always)]
-unsafe fn release(start: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise, passed on unchanged.
-    if unsafe { prim::unmap(start, len) }.is_err() {
-        // SAFETY: refused, so it is a range still.
-        unsafe { park(start, len) };
-    } else if !PARKED.is_empty() {
-        retry_parked();
-    }
-}
-
-/// # Safety
-/// As `release`.
+/// Where there is no room for more than the block: its pages alone may happen to lie at a multiple of `alignment`, as they do where
+/// such a block was unmapped before.
 #[cold]
-unsafe fn park(start: NonNull<u8>, len: usize) {
-    // Before parking: afterwards another thread may unmap it. Where it fails, the pages stay in memory longer.
-    // SAFETY: the range is ours, and its contents are not used again.
-    let _ = unsafe { prim::decommit(start, len) };
-    // SAFETY: mapped, writable and given up by the caller's promise.
-    unsafe { PARKED.park(start, len) };
-}
-
-/// Unmaps what is parked, as far as the system lets it.
-#[cold]
-fn retry_parked() {
-    // SAFETY: a parked range is mapped, and only the list's (I1 of `parked`).
-    PARKED.retry(|start, len| unsafe { prim::unmap(start, len) }.is_ok());
+fn map_by_luck(len: usize, alignment: usize) -> Result<NonNull<u8>, AllocError> {
+    let start = map_pages(len)?;
+    if start.addr().get().is_multiple_of(alignment) {
+        return Ok(start);
+    }
+    // SAFETY: ours, and of no block.
+    unsafe { release(start, len) };
+    Err(AllocError)
 }

@@ -1,18 +1,21 @@
-//! Ranges that the system would not unmap, kept inside themselves until it will.
+//! Ranges that the system would not unmap, kept until it will, with no memory but a note in a page of their own.
 //!
 //! Unmapping the middle of a map makes two maps of one, and fails where the process has all the maps
 //! that it may have (`vm.max_map_count`). `free` cannot say so; the range waits here instead.
 //!
 //! ```text
-//!   due   ──▶ [ next, len | decommitted … ] ──▶ [ next, len | … ] ──▶ ∅    to be tried
-//!   tried ──▶ [ next, len | … ] ──▶ ∅                                      tried, and refused
+//!   due   ──▶ [ next, range | decommitted … ] ──▶ [ next, range | … ] ──▶ ∅    to be tried
+//!   tried ──▶ [ next, range | … ] ──▶ ∅                                        tried, and refused
 //! ```
+//!
+//! The note, a node of a list, stands in a page that is writable: the first one of the range as a rule, the first
+//! behind a guard page, or a page outside that was mapped for it (a reservation has none that is writable).
 //!
 //! Each try takes a whole list, so that no node leaves a list while another thread reads it (no ABA).
 //! What is refused goes to `tried`; when `due` is empty, `tried` takes its place. So every range gets
 //! its turn, and a call makes at most one try that fails.
 //!
-//! - **I1** Every node begins a mapped, writable range of its `len` bytes that belongs to the list alone.
+//! - **I1** Every node lies in mapped, writable memory, and its range is mapped; both belong to the list alone.
 //! - **I2** A node is in one list, or in the chain that one thread has taken, never in two.
 //! - **I3** Who publishes a node has written it before (Release); who takes a list sees that (Acquire).
 //!
@@ -29,7 +32,7 @@ use terrace_sync::{
     cell::UnsafeCell,
 };
 
-/// The beginning of a parked range.
+/// The note of a parked range.
 pub(crate) struct Node {
     link: UnsafeCell<Link>,
 }
@@ -37,6 +40,7 @@ pub(crate) struct Node {
 #[derive(Clone, Copy)]
 struct Link {
     next: *mut Node,
+    start: NonNull<u8>,
     len: usize,
 }
 
@@ -53,29 +57,31 @@ impl Parked {
         self.due.load(Ordering::Relaxed).is_null() && self.tried.load(Ordering::Relaxed).is_null()
     }
 
-    /// Keeps a range that was just refused.
+    /// Keeps a range that was just refused, noted at `note`.
     ///
     /// # Safety
-    /// `len` bytes at `address`, whole pages, are mapped and writable, and nobody uses them again.
-    pub(crate) unsafe fn park(&self, address: NonNull<u8>, len: usize) {
-        let node = address.cast::<Node>();
-        let link = UnsafeCell::new(Link { next: ptr::null_mut(), len });
+    /// `len` bytes at `start`, whole pages, are mapped, and nobody uses them again. So is the page that begins at
+    /// `note`, which is writable.
+    pub(crate) unsafe fn park(&self, note: NonNull<u8>, start: NonNull<u8>, len: usize) {
+        let node = note.cast::<Node>();
+        let link = UnsafeCell::new(Link { next: ptr::null_mut(), start, len });
         // SAFETY: a page is larger than a node and aligned for it, and it is ours.
         unsafe { node.write(Node { link }) };
         // SAFETY: this establishes I1; no list has the node yet (I2).
         unsafe { push(&self.tried, node) };
     }
 
-    /// Tries to unmap what waits, until `unmap` says `false` for a range.
-    pub(crate) fn retry(&self, mut unmap: impl FnMut(NonNull<u8>, usize) -> bool) {
+    /// Tries to unmap what waits, until `unmap` says `false` for a range. It is told the note, where the range starts,
+    /// and its length; after `true` the note belongs to whoever unmapped.
+    pub(crate) fn retry(&self, mut unmap: impl FnMut(NonNull<u8>, NonNull<u8>, usize) -> bool) {
         let mut chain = take(&self.due);
         if chain.is_null() {
             chain = take(&self.tried);
         }
         while let Some(node) = NonNull::new(chain) {
             // SAFETY: the chain is this thread's (I2), its nodes are mapped (I1).
-            let Link { next, len } = unsafe { read(node) };
-            if !unmap(node.cast(), len) {
+            let Link { next, start, len } = unsafe { read(node) };
+            if !unmap(node.cast(), start, len) {
                 // SAFETY: refused, so still mapped (I1), and of the chain (I2).
                 unsafe { push(&self.tried, node) };
                 // SAFETY: the rest of the chain, as above.

@@ -27,6 +27,26 @@ pub(crate) const fn whole_pages(len: usize, page: usize) -> Option<usize> {
     if rounded as isize > 0 { Some(rounded) } else { None }
 }
 
+/// The bytes of the pages of a block of `len` bytes that `whole_pages` has granted.
+#[inline(always)]
+pub(crate) const fn pages_of(len: usize, page: usize) -> usize {
+    (len + (page - 1)) & !(page - 1)
+}
+
+/// `len` bytes with a guard of `guard` bytes at either end, or `None` where that is too much for a mapping.
+///
+/// pre: `len` is at most `LIMIT`, and `guard` at most half of it, but for the page size that no system has, with
+/// which there is no `len`.
+pub(crate) const fn between_guards(len: usize, guard: usize) -> Option<usize> {
+    if 2 * guard > LIMIT - len { None } else { Some(len + 2 * guard) }
+}
+
+/// What the processor maps by one entry of the next level up, in bytes: 2 MiB where pages have 4 KiB. An entry has
+/// eight bytes, and a table of them fills a page.
+pub(crate) const fn transparent_page(page: usize) -> usize {
+    page.saturating_mul(page / 8)
+}
+
 /// How many bytes to reserve, so that `len` bytes at a multiple of `alignment` lie among them
 /// wherever the reservation starts; `None` where that is too much.
 ///
@@ -82,6 +102,25 @@ mod tests {
                 assert_eq!(whole_pages(len, page), expected, "{len} bytes in pages of {page}");
             }
         }
+    }
+
+    #[test]
+    fn guards_are_refused_exactly_where_they_pass_the_limit() {
+        for page in PAGES.into_iter().chain([2 << 20, 1 << 30, 1 << 60]) {
+            for len in edges(page).filter_map(|len| whole_pages(len, page)) {
+                let expected = usize::try_from(len as u128 + 2 * page as u128).ok().filter(|&sum| sum <= LIMIT);
+                assert_eq!(between_guards(len, page), expected);
+                assert_eq!(between_guards(len, 0), Some(len));
+                assert_eq!(pages_of(len, page), len);
+                assert_eq!(pages_of(len - page + 1, page), len);
+            }
+        }
+    }
+
+    #[test]
+    fn a_transparent_page_is_a_table_of_pages() {
+        assert_eq!(PAGES.map(transparent_page), [2 << 20, 32 << 20, 512 << 20]);
+        assert!(transparent_page(1 << (usize::BITS - 1)) > LIMIT, "and no panic");
     }
 
     #[test]

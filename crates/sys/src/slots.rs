@@ -3,14 +3,14 @@
 //! ```text
 //!   thread-local   NUMBER   0 unclaimed ──claim──▶ n ──its destructor──▶ 0 for good
 //!                                           │            │
-//!   process        HELD     … 0 1 1 0 1 …   set bit n    clear bit n: the next claim takes the lowest
+//!   process        HELD     … 0 1 1 0 1 …   set bit n    clear bit n: the next claim takes the lowest (numbers.rs)
 //! ```
 //!
 //! The number is a thread-local without a destructor, so reading it is one instruction, from the first moment of a thread to the last.
 //! Giving it back is the work of another thread-local, which a thread that claims a number registers.
 //!
 //! - **I1** A bit of `HELD` is 1 exactly while one thread has that number, or one caller of `adopt`.
-//! - **I2** Who sets a bit (Acquire) sees what was done by who cleared it (Release).
+//! - **I2** Who takes a number sees what was done by who gave it back (I2 of `Numbers`).
 //! - **I3** The number is written before the destructor is registered, since registering may allocate, and come back here.
 //!
 //! Cost: `enter` is a load. A number is a bit; there are eight for each processor, 256 at most.
@@ -20,19 +20,19 @@ use std::{thread, thread_local};
 
 use terrace_sync::{
     Slots,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
-use crate::prim;
+use crate::{numbers::Numbers, prim};
 
-/// Numbers are from 1 to 256: bit `n - 1`.
-const WORDS: usize = 4;
 /// Threads that have a number of their own, for each processor. More than one, since the fast path of an allocator
 /// rests on a slot that nobody else has: threads beyond this share one behind a lock.
 const PER_PROCESSOR: usize = 8;
 
-static HELD: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
-static COUNT: AtomicUsize = AtomicUsize::new(0);
+terrace_sync::statics! {
+    static HELD: Numbers = Numbers::new();
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+}
 
 /// What a thread's number says.
 const ENDED: usize = 0;
@@ -54,7 +54,7 @@ impl Drop for Guard {
         MAY_CLAIM.set(false);
         let number = NUMBER.replace(ENDED);
         if number != 0 {
-            clear(number);
+            HELD.give_back(number);
         }
     }
 }
@@ -81,15 +81,13 @@ pub struct ThreadSlots;
 impl ThreadSlots {
     /// Gives back the numbers of all other threads, in the child of a fork, where they do not exist.
     ///
-    /// Whatever such a thread was doing to its slot at that moment stays half done: who adopts the slot has to be
-    /// able to live with that.
-    ///
     /// # Safety
-    /// The calling thread is the only one of the process.
+    /// The calling thread is the only one of the process. None of the others was in the middle of a call of an allocator
+    /// on these slots when the process was copied: its magazine would be found half changed.
     pub unsafe fn forget_other_threads(&self) {
         let own = NUMBER.get();
-        for number in (1..=WORDS * 64).filter(|&number| number != own) {
-            clear(number);
+        for number in (1..=Numbers::MOST).filter(|&number| number != own) {
+            HELD.give_back(number);
         }
     }
 }
@@ -118,7 +116,7 @@ unsafe impl Slots for ThreadSlots {
         if !MAY_CLAIM.get() {
             return false;
         }
-        let Some(number) = set_lowest(self.count()) else { return false };
+        let Some(number) = HELD.take_lowest(self.count()) else { return false };
         NUMBER.set(number);
         // I3. Where the destructor has run already, `MAY_CLAIM` is false, so this cannot fail.
         let _ = GUARD.try_with(|_| ());
@@ -126,12 +124,11 @@ unsafe impl Slots for ThreadSlots {
     }
 
     fn adopt(&self, number: usize) -> bool {
-        let Some((word, bit)) = place(number) else { return false };
-        number <= self.count() && word.fetch_or(bit, Ordering::Acquire) & bit == 0 // Acquire: I2
+        number <= self.count() && HELD.take(number)
     }
 
     unsafe fn release(&self, number: usize) {
-        clear(number);
+        HELD.give_back(number);
     }
 
     fn pause(&self, tries: u32) {
@@ -147,39 +144,10 @@ unsafe impl Slots for ThreadSlots {
     }
 }
 
-fn place(number: usize) -> Option<(&'static AtomicU64, u64)> {
-    let index = number.checked_sub(1)?;
-    Some((HELD.get(index / 64)?, 1 << (index % 64)))
-}
-
-/// Takes the lowest number of `count` that nobody has.
-fn set_lowest(count: usize) -> Option<usize> {
-    for (index, word) in HELD.iter().enumerate() {
-        let fitting = count.saturating_sub(index * 64).min(64);
-        let mask = if fitting == 64 { u64::MAX } else { (1 << fitting) - 1 };
-        let mut held = word.load(Ordering::Relaxed);
-        while !held & mask != 0 {
-            let bit = (!held & mask).trailing_zeros();
-            // Acquire: I2.
-            match word.compare_exchange_weak(held, held | 1 << bit, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(index * 64 + bit as usize + 1),
-                Err(now) => held = now,
-            }
-        }
-    }
-    None
-}
-
-fn clear(number: usize) {
-    if let Some((word, bit)) = place(number) {
-        word.fetch_and(!bit, Ordering::Release); // Release: I2.
-    }
-}
-
 /// Eight numbers a processor; asked of the system once, since it may answer otherwise later.
 #[cold]
 fn settle_count() -> usize {
-    let count = (prim::processors() * PER_PROCESSOR).min(WORDS * 64);
+    let count = (prim::processors() * PER_PROCESSOR).min(Numbers::MOST);
     match COUNT.compare_exchange(0, count, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => count,
         Err(settled) => settled,

@@ -51,13 +51,14 @@ impl Model {
 
     /// Range `number` is parked, with a length that tells it from the others.
     fn park(&self, number: usize) {
+        let range = self.range(number);
         // SAFETY: memory of its own, parked once.
-        unsafe { self.parked.park(self.range(number), 100 + number) };
+        unsafe { self.parked.park(range, range, 100 + number) };
     }
 
     /// Retries; the first `refusals` tries are refused.
     fn retry(&self, mut refusals: usize) {
-        self.parked.retry(|start, len| {
+        self.parked.retry(|_, start, len| {
             if refusals > 0 {
                 refusals -= 1;
                 return false;

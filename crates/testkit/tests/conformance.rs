@@ -9,7 +9,7 @@ use terrace_heap::{
     smp::owned::SmpOwnedAllocator,
 };
 use terrace_sync::NoSlots;
-use terrace_sys::{PageAllocator, ThreadSlots};
+use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Twins, Wandering, conformance};
 
 #[test]
@@ -168,6 +168,43 @@ fn system_and_page_keep_the_contract() {
     conformance::clause_6_freed_elsewhere(|_, check| check(Box::new(PageAllocator)));
     conformance::clause_9_clones_are_handles(|_, check| check(&Twins::new(PageAllocator)));
     conformance::clause_9_clones_are_handles(|_, check| check(&Twins::new(SystemAllocator)));
+}
+
+#[test]
+fn pages_with_options_keep_the_contract() {
+    let none = PageOptions::new();
+    let all = none.transparent_huge_pages().populate().guard_pages().name(c"testkit");
+    for options in [none, none.guard_pages(), none.transparent_huge_pages(), none.populate(), all] {
+        conformance::all(|_, check| check(&options.build()));
+    }
+    let pages = none.guard_pages().build();
+    conformance::clause_6_threads(|_, check| check(&pages));
+    conformance::clause_6_freed_elsewhere(|_, check| check(Box::new(pages)));
+    conformance::clause_7_moving_it_moves_no_block(|_, check| check(&Wandering::new(pages)));
+    conformance::clause_9_clones_are_handles(|_, check| check(&Twins::new(pages)));
+}
+
+#[test]
+fn reserved_keeps_the_contract() {
+    let region = || ReservedAllocator::new(NonZeroUsize::new(64 << 20).expect("not 0")).expect("addresses");
+    conformance::all(|_, check| check(&region()));
+    conformance::clause_6_freed_elsewhere(|_, check| check(Box::new(region())));
+    conformance::clause_7_moving_it_moves_no_block(|_, check| check(&Wandering::new(region())));
+    conformance::clause_8_reset_ends_every_block(|_, check| check(&mut region()));
+}
+
+#[test]
+fn mapped_file_keeps_the_contract() {
+    let size = NonZeroUsize::new(64 << 20).expect("not 0");
+    let scratch = || MappedFile::scratch(std::env::temp_dir(), size);
+    if let Err(why) = scratch() {
+        return eprintln!("{:?}: {why}: nothing tried", std::env::temp_dir());
+    }
+    let file = || scratch().expect("as a moment ago");
+    conformance::all(|_, check| check(&file()));
+    conformance::clause_6_freed_elsewhere(|_, check| check(Box::new(file())));
+    conformance::clause_7_moving_it_moves_no_block(|_, check| check(&Wandering::new(file())));
+    conformance::clause_8_reset_ends_every_block(|_, check| check(&mut file()));
 }
 
 /// An allocator that is never asked has not been judged.

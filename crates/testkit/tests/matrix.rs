@@ -22,7 +22,7 @@ use terrace_heap::{
     smp::owned::SmpOwnedAllocator,
 };
 use terrace_sync::NoSlots;
-use terrace_sys::{PageAllocator, ThreadSlots};
+use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
 
 const INLINE: usize = 4096;
@@ -93,7 +93,7 @@ const LAYERS: [Layer; 17] = [
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 
-const BASES: [Base; 10] = [
+const BASES: [Base; 13] = [
     ("ground", |start, use_it| use_it(&start.backing())),
     ("system", |start, use_it| use_it(&start.over(SystemAllocator))),
     ("page", |start, use_it| use_it(&start.over(PageAllocator))),
@@ -120,10 +120,32 @@ const BASES: [Base; 10] = [
     ("stats(system)", |start, use_it| {
         use_it(&start.over(StatsAllocator::new(start.over(SystemAllocator))));
     }),
+    ("guarded page", |start, use_it| use_it(&start.over(GUARDED.build()))),
+    ("reserved", |start, use_it| use_it(&start.over(reserved()))),
+    ("mapped file", |start, use_it| use_it(&start.over(mapped_file()))),
 ];
 
+const GUARDED: PageOptions = PageOptions::new().guard_pages();
+
+fn reserved() -> ReservedAllocator {
+    ReservedAllocator::new(REGION).expect("addresses")
+}
+
+/// Where no file can be without a name, in memory.
+fn mapped_file() -> MappedFile {
+    let folders = [std::env::temp_dir(), "/dev/shm".into()];
+    let made = folders.iter().find_map(|folder| MappedFile::scratch(folder, REGION).ok());
+    made.expect("a file system that has files without names")
+}
+
+const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
+
 /// Allocators that stand on nothing.
+<<<<<<< HEAD
 const ALONE: [Base; 7] = [
+=======
+const ALONE: [Base; 9] = [
+>>>>>>> smp
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
@@ -131,6 +153,9 @@ const ALONE: [Base; 7] = [
     ("smp_owned(page)", |_, check| check(&SmpOwnedAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),
     ("system", |_, check| check(&SystemAllocator)),
+    ("guarded page", |_, check| check(&GUARDED.build())),
+    ("reserved", |_, check| check(&reserved())),
+    ("mapped file", |_, check| check(&mapped_file())),
 ];
 
 /// Runs one pair; the cell says how many programs and runs passed. Without the variable few, since there are many pairs.

@@ -1,9 +1,9 @@
-//! Bridges: Terrace's allocators as other crates' collections want them.
+//! Bridges: Terrace's allocators as other crates' collections want them, and other crates' allocators as backings.
 //!
 //! ```text
-//!  Vec, Box, HashMap ──▶ their Allocator trait ──▶ serve.rs ──▶ our Allocator
-//!  (allocator-api2,      one thin shell for each   the rules,    never a length of 0,
-//!   hashbrown)           version: api2_02.rs       once          exact lengths
+//!  Vec, Box, HashMap ──▶ their Allocator trait ──▶ serve.rs ──▶ our Allocator ──▶ backing.rs ──▶ their allocator
+//!  (allocator-api2,      one thin shell for all    the rules,    never a length     Api2Backing     (bumpalo's Bump)
+//!   hashbrown, std)      versions: shell.rs        once          of 0, exact ones
 //! ```
 //!
 //! What is bridged, and in what form:
@@ -11,7 +11,9 @@
 //! - `&dyn Allocator`, in all four `Send`/`Sync` forms;
 //! - an allocator without state, by value (`SystemAllocator`, pages);
 //! - an allocator that `reset(&mut self)` can empty, **by reference only**: `Vec::new_in(&arena)`;
-//! - anything else that the orphan rule keeps out (a generic `A`, an `Arc<Arena>`), in a [`Bridge`].
+//! - anything else that the orphan rule keeps out (a generic `A`, an `Rc` or `Arc` of an arena), in a [`Bridge`].
+//!
+//! Each in every version whose feature is on: `allocator-api2-02`, `-03`, `-04`, and std's own with `nightly`.
 //!
 //! # Why by reference
 //!
@@ -26,42 +28,36 @@
 //! mutably. Nothing is lost by it, since std's and allocator-api2's own `impl for &A` would make the two forms
 //! the same to a caller.
 
-#[cfg(feature = "allocator-api2-02")]
-mod api2_02;
+mod backing;
 #[doc(hidden)]
 pub mod serve;
+mod shell;
 
 #[cfg(feature = "allocator-api2-02")]
 #[doc(hidden)]
 pub use allocator_api2_02;
+#[cfg(feature = "allocator-api2-03")]
+#[doc(hidden)]
+pub use allocator_api2_03;
+#[cfg(feature = "allocator-api2-04")]
+#[doc(hidden)]
+pub use allocator_api2_04;
+
+pub use backing::{Api2Backing, Std, V02, V03, V04};
+
+/// Std's trait where the versions of allocator-api2 have theirs.
+#[cfg(terrace_nightly)]
+#[doc(hidden)]
+pub mod std_nightly {
+    pub use core::alloc;
+}
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
 use crate::{
     Access, Alignment, AllocError, AllocStats, Allocator, BulkFree, Decommit, GoodSize, Owns, PageSize, Protect, Stats,
-    capability::forward_capabilities,
+    bridge_collections, capability::forward_capabilities,
 };
-
-/// Bridges an allocator that was made outside of the crate: `bridge_collections!(impl[A: Allocator] for &Arena<A>)`.
-///
-/// The generic parameters stand in the brackets. Name `&T` where `T` has a `reset`, or passes one on; see
-/// the [module's text](crate::bridge). The `cfg`s of the versions are evaluated here, in this crate, so
-/// that a caller needs neither the dependencies nor the features.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! bridge_collections {
-    ($($bridged:tt)*) => {
-        $crate::bridge_allocator_api2_02! { $($bridged)* }
-    };
-}
-
-/// The version is not asked for.
-#[cfg(not(feature = "allocator-api2-02"))]
-#[doc(hidden)]
-#[macro_export]
-macro_rules! bridge_allocator_api2_02 {
-    ($($bridged:tt)*) => {};
-}
 
 bridge_collections!(impl[] for dyn Allocator + '_);
 bridge_collections!(impl[] for dyn Allocator + Send + '_);
@@ -70,6 +66,10 @@ bridge_collections!(impl[] for dyn Allocator + Send + Sync + '_);
 bridge_collections!(impl[A: Allocator] for Bridge<A>);
 
 /// Carries any allocator into a collection: `Vec::new_in(Bridge::new(arc_of_arena))`.
+///
+/// The orphan rule lets nobody write allocator-api2's trait for an `Rc<A>` or `Arc<A>`; this is the type for them.
+/// A clone of the bridge is a clone of the handle, so collections of their own share one allocator, which ends with the
+/// last of them.
 ///
 /// It gives the allocator to nobody: there is no `Deref`, no `get_mut`, no `into_inner`. An arena in here may
 /// have live blocks in a collection, and by clause 8 of [`Allocator`] its blocks end together only through
@@ -91,6 +91,19 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 ///     squares
 /// }
 /// assert_eq!(squares(&SystemAllocator)[..], [0, 1, 4, 9]);
+/// # }
+/// ```
+///
+/// ```
+/// # #[cfg(all(feature = "allocator-api2-02", feature = "std"))] {
+/// use std::sync::Arc;
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::{Bridge, SystemAllocator};
+///
+/// let shared = Bridge::new(Arc::new(SystemAllocator));
+/// let (mut reds, mut blues) = (Vec::new_in(shared.clone()), Vec::new_in(shared));
+/// reds.push(1);
+/// blues.push(2);
 /// # }
 /// ```
 ///
@@ -123,6 +136,16 @@ bridge_collections!(impl[A: Allocator] for Bridge<A>);
 ///     let bridge = Bridge::new(&mut *arena);
 ///     arena.reset(ResetMode::FreeAll);
 ///     drop(bridge);
+/// }
+/// ```
+///
+/// or moved out,
+///
+/// ```compile_fail,E0616
+/// use terrace_core::{Allocator, Bridge};
+///
+/// fn moved_out<A: Allocator>(bridge: Bridge<A>) -> A {
+///     bridge.backing
 /// }
 /// ```
 ///

@@ -1,14 +1,25 @@
 //! The bridges' rules, each by the requests that reach the allocator, then all together on random programs.
 
-use std::ptr::NonNull;
+use std::{alloc::Layout, ptr::NonNull};
 
-use allocator_api2_02::alloc::{AllocError, Allocator as Api2, Layout};
 use proptest::prelude::*;
-use terrace_core::{Allocator, Bridge};
 
-use crate::strict::{Policy, Request, Strict};
+use crate::{
+    strict::{Policy, Request, Strict},
+    versions::{Api2, FORMS, Refused},
+};
 
 const POLICIES: [Policy; 3] = [Policy::Refuse, Policy::InPlace, Policy::Moving];
+
+/// In each version of the trait, through a `Bridge` and through `dyn`; then nothing may be amiss or left.
+fn each(policy: Policy, test: impl Fn(&Strict, &dyn Api2)) {
+    for (version, speak) in FORMS {
+        eprintln!("{version}, {policy:?}"); // Shown where the test fails.
+        let strict = Strict::new(policy);
+        test(&strict, &*speak(&strict));
+        strict.finish();
+    }
+}
 
 fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).unwrap()
@@ -22,25 +33,25 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn new(allocator: &'a dyn Api2, layout: Layout) -> Result<Self, AllocError> {
+    fn new(allocator: &'a dyn Api2, layout: Layout) -> Result<Self, Refused> {
         Ok(Self { allocator, block: checked(allocator.allocate(layout)?, layout), layout })
     }
 
-    fn grow(&mut self, new: Layout) -> Result<(), AllocError> {
+    fn grow(&mut self, new: Layout) -> Result<(), Refused> {
         // SAFETY: live with `self.layout`; the callers' layouts are no smaller.
         let grown = unsafe { self.allocator.grow(self.block, self.layout, new) }?;
         (self.block, self.layout) = (checked(grown, new), new);
         Ok(())
     }
 
-    fn grow_zeroed(&mut self, new: Layout) -> Result<(), AllocError> {
+    fn grow_zeroed(&mut self, new: Layout) -> Result<(), Refused> {
         // SAFETY: live with `self.layout`; the callers' layouts are no smaller.
         let grown = unsafe { self.allocator.grow_zeroed(self.block, self.layout, new) }?;
         (self.block, self.layout) = (checked(grown, new), new);
         Ok(())
     }
 
-    fn shrink(&mut self, new: Layout) -> Result<(), AllocError> {
+    fn shrink(&mut self, new: Layout) -> Result<(), Refused> {
         // SAFETY: live with `self.layout`; the callers' layouts are no larger.
         let shrunk = unsafe { self.allocator.shrink(self.block, self.layout, new) }?;
         (self.block, self.layout) = (checked(shrunk, new), new);
@@ -81,45 +92,41 @@ fn checked(block: NonNull<[u8]>, layout: Layout) -> NonNull<u8> {
 #[test]
 fn a_length_is_changed_by_remap_and_else_by_moving() {
     for policy in POLICIES {
-        let strict = Strict::new(policy);
-        let bridge = Bridge::new(&strict);
-        let mut held = Held::new(&bridge, layout(8, 4)).unwrap();
-        held.fill(0);
-        held.grow(layout(12, 4)).unwrap();
-        let moved = [Request::Remap(8, 4, 12), Request::Alloc(12, 4), Request::Free(8, 4)];
-        let expected = if policy == Policy::Refuse { &moved[..] } else { &moved[..1] };
-        assert_eq!(strict.requests()[1..], *expected);
-        held.shrink(layout(3, 4)).unwrap();
-        let moved = [Request::Remap(12, 4, 3), Request::Alloc(3, 4), Request::Free(12, 4)];
-        let expected = if policy == Policy::Refuse { &moved[..] } else { &moved[..1] };
-        assert_eq!(strict.requests(), expected);
-        assert_eq!(held.bytes(), [value(0, 0), value(1, 0), value(2, 0)]);
-        drop(held);
-        assert_eq!(strict.requests(), [Request::Free(3, 4)]);
-        strict.finish();
+        each(policy, |strict, bridge| {
+            let mut held = Held::new(bridge, layout(8, 4)).unwrap();
+            held.fill(0);
+            held.grow(layout(12, 4)).unwrap();
+            let moved = [Request::Remap(8, 4, 12), Request::Alloc(12, 4), Request::Free(8, 4)];
+            let expected = if policy == Policy::Refuse { &moved[..] } else { &moved[..1] };
+            assert_eq!(strict.requests()[1..], *expected);
+            held.shrink(layout(3, 4)).unwrap();
+            let moved = [Request::Remap(12, 4, 3), Request::Alloc(3, 4), Request::Free(12, 4)];
+            let expected = if policy == Policy::Refuse { &moved[..] } else { &moved[..1] };
+            assert_eq!(strict.requests(), expected);
+            assert_eq!(held.bytes(), [value(0, 0), value(1, 0), value(2, 0)]);
+            drop(held);
+            assert_eq!(strict.requests(), [Request::Free(3, 4)]);
+        });
     }
 }
 
 #[test]
 fn zeroed_memory_is_asked_for_as_such() {
-    let strict = Strict::new(Policy::Refuse);
-    let bridge = Bridge::new(&strict);
-    let zeroed = layout(6, 2);
-    let mut held =
-        Held { allocator: &bridge, block: checked(bridge.allocate_zeroed(zeroed).unwrap(), zeroed), layout: zeroed };
-    assert_eq!(strict.requests(), [Request::AllocZeroed(6, 2)]);
-    assert_eq!(held.bytes(), [0; 6]);
-    drop(held);
-    strict.finish();
+    each(Policy::Refuse, |strict, bridge| {
+        let layout = layout(6, 2);
+        let block = checked(bridge.allocate_zeroed(layout).unwrap(), layout);
+        let mut held = Held { allocator: bridge, block, layout };
+        assert_eq!(strict.requests(), [Request::AllocZeroed(6, 2)]);
+        assert_eq!(held.bytes(), [0; 6]);
+    });
 }
 
 #[test]
 fn another_alignment_stricter_or_looser_is_alloc_copy_free() {
-    for policy in POLICIES {
-        for new_align in [1, 2, 8, 64, 4096] {
-            let strict = Strict::new(policy);
-            let bridge = Bridge::new(&strict);
-            let mut held = Held::new(&bridge, layout(8, 4)).unwrap();
+    for (policy, new_align) in POLICIES.into_iter().flat_map(|policy| [1, 2, 8, 64, 4096].map(|align| (policy, align)))
+    {
+        each(policy, |strict, bridge| {
+            let mut held = Held::new(bridge, layout(8, 4)).unwrap();
             held.fill(1);
             strict.requests();
             held.grow(layout(8, new_align)).unwrap();
@@ -129,91 +136,80 @@ fn another_alignment_stricter_or_looser_is_alloc_copy_free() {
             held.grow_zeroed(layout(6, new_align)).unwrap();
             assert_eq!(strict.requests(), [Request::AllocZeroed(6, new_align), Request::Free(5, 4)]);
             assert_eq!(held.bytes(), [value(0, 1), value(1, 1), value(2, 1), value(3, 1), value(4, 1), 0]);
-            drop(held);
-            strict.finish();
-        }
+        });
     }
 }
 
 #[test]
 fn a_size_of_0_never_reaches_the_allocator() {
     for policy in POLICIES {
-        let strict = Strict::new(policy);
-        let bridge = Bridge::new(&strict);
-        let mut held = Held::new(&bridge, layout(0, 64)).unwrap();
-        checked(bridge.allocate_zeroed(layout(0, 8)).unwrap(), layout(0, 8));
-        held.grow(layout(0, 4096)).unwrap();
-        held.grow_zeroed(layout(0, 64)).unwrap();
-        held.shrink(layout(0, 2)).unwrap();
-        assert_eq!(strict.requests(), []);
-        held.grow(layout(6, 2)).unwrap();
-        assert_eq!(strict.requests(), [Request::Alloc(6, 2)], "growing from 0 is an alloc");
-        held.shrink(layout(0, 2)).unwrap();
-        assert_eq!(strict.requests(), [Request::Free(6, 2)], "shrinking to 0 is a free");
-        held.grow_zeroed(layout(4, 2)).unwrap();
-        assert_eq!(strict.requests(), [Request::AllocZeroed(4, 2)]);
-        assert_eq!(held.bytes(), [0; 4]);
-        held.shrink(layout(0, 32)).unwrap();
-        assert_eq!(strict.requests(), [Request::Free(4, 2)]);
-        drop(held);
-        assert_eq!(strict.requests(), [], "nothing is there to free");
-        strict.finish();
+        each(policy, |strict, bridge| {
+            let mut held = Held::new(bridge, layout(0, 64)).unwrap();
+            checked(bridge.allocate_zeroed(layout(0, 8)).unwrap(), layout(0, 8));
+            held.grow(layout(0, 4096)).unwrap();
+            held.grow_zeroed(layout(0, 64)).unwrap();
+            held.shrink(layout(0, 2)).unwrap();
+            assert_eq!(strict.requests(), []);
+            held.grow(layout(6, 2)).unwrap();
+            assert_eq!(strict.requests(), [Request::Alloc(6, 2)], "growing from 0 is an alloc");
+            held.shrink(layout(0, 2)).unwrap();
+            assert_eq!(strict.requests(), [Request::Free(6, 2)], "shrinking to 0 is a free");
+            held.grow_zeroed(layout(4, 2)).unwrap();
+            assert_eq!(strict.requests(), [Request::AllocZeroed(4, 2)]);
+            assert_eq!(held.bytes(), [0; 4]);
+            held.shrink(layout(0, 32)).unwrap();
+            assert_eq!(strict.requests(), [Request::Free(4, 2)]);
+            drop(held);
+            assert_eq!(strict.requests(), [], "nothing is there to free");
+        });
     }
 }
 
 /// `Strict` itself sees that nothing behind the new end is written.
 #[test]
 fn grow_zeroed_zeroes_from_the_old_end_to_the_new() {
-    for policy in POLICIES {
-        for (old, new) in [(1, 2), (7, 14), (8, 8), (100, 101), (100, 5000)] {
-            let strict = Strict::new(policy);
-            let bridge = Bridge::new(&strict);
-            let mut held = Held::new(&bridge, layout(old, 8)).unwrap();
+    let lengths = [(1, 2), (7, 14), (8, 8), (100, 101), (100, 5000)];
+    for (policy, (old, new)) in POLICIES.into_iter().flat_map(|policy| lengths.map(|lengths| (policy, lengths))) {
+        each(policy, |_, bridge| {
+            let mut held = Held::new(bridge, layout(old, 8)).unwrap();
             held.fill(2);
             held.grow_zeroed(layout(new, 8)).unwrap();
             let kept =
                 held.bytes().iter().enumerate().all(|(at, byte)| *byte == if at < old { value(at, 2) } else { 0 });
-            assert!(kept, "{policy:?} from {old} to {new}");
-            drop(held);
-            strict.finish();
-        }
+            assert!(kept, "from {old} to {new}");
+        });
     }
 }
 
 #[test]
 fn a_grow_zeroed_that_moves_asks_for_memory_that_is_zero_already() {
-    let strict = Strict::new(Policy::Refuse);
-    let bridge = Bridge::new(&strict);
-    let mut held = Held::new(&bridge, layout(8, 8)).unwrap();
-    strict.requests();
-    held.grow_zeroed(layout(1 << 20, 8)).unwrap();
-    assert_eq!(
-        strict.requests(),
-        [Request::Remap(8, 8, 1 << 20), Request::AllocZeroed(1 << 20, 8), Request::Free(8, 8)]
-    );
-    drop(held);
-    strict.finish();
+    each(Policy::Refuse, |strict, bridge| {
+        let mut held = Held::new(bridge, layout(8, 8)).unwrap();
+        strict.requests();
+        held.grow_zeroed(layout(1 << 20, 8)).unwrap();
+        let moved = [Request::Remap(8, 8, 1 << 20), Request::AllocZeroed(1 << 20, 8), Request::Free(8, 8)];
+        assert_eq!(strict.requests(), moved);
+    });
 }
 
 #[test]
 fn without_memory_the_old_block_is_as_it_was() {
-    let strict = Strict::new(Policy::Refuse);
-    let bridge = Bridge::new(&strict);
-    let mut held = Held::new(&bridge, layout(8, 8)).unwrap();
-    held.fill(3);
-    strict.allocs_left.set(0);
-    for new in [layout(8, 16), layout(9, 8), layout(isize::MAX as usize - 7, 8)] {
-        assert!(held.grow(new).is_err());
-        assert!(held.grow_zeroed(new).is_err());
-    }
-    for new in [layout(7, 8), layout(8, 1)] {
-        assert!(held.shrink(new).is_err());
-    }
-    assert!(Held::new(&bridge, layout(1, 1)).is_err());
-    let whole = held.bytes().iter().enumerate().all(|(at, byte)| *byte == value(at, 3));
-    assert!(whole);
-    drop(held);
-    strict.finish();
+    each(Policy::Refuse, |strict, bridge| {
+        let mut held = Held::new(bridge, layout(8, 8)).unwrap();
+        held.fill(3);
+        strict.allocs_left.set(0);
+        for new in [layout(8, 16), layout(9, 8), layout(isize::MAX as usize - 7, 8)] {
+            assert_eq!(held.grow(new), Err(Refused));
+            assert_eq!(held.grow_zeroed(new), Err(Refused));
+        }
+        for new in [layout(7, 8), layout(8, 1)] {
+            assert_eq!(held.shrink(new), Err(Refused));
+        }
+        assert!(Held::new(bridge, layout(1, 1)).is_err());
+        assert_eq!(bridge.allocate_zeroed(layout(1, 1)), Err(Refused));
+        let whole = held.bytes().iter().enumerate().all(|(at, byte)| *byte == value(at, 3));
+        assert!(whole);
+    });
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -285,13 +281,11 @@ proptest! {
     fn any_program_keeps_contents_lengths_and_alignments(
         ops in prop::collection::vec(op(), 1..60),
         policy in prop::sample::select(&POLICIES[..]),
-        through_dyn: bool,
+        (version, speak) in prop::sample::select(FORMS),
     ) {
+        eprintln!("{version}");
         let strict = Strict::new(policy);
-        match through_dyn {
-            true => run(&strict, &(&strict as &dyn Allocator), &ops),
-            false => run(&strict, &Bridge::new(&strict), &ops),
-        }
+        run(&strict, &*speak(&strict), &ops);
         strict.finish();
     }
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use terrace_core::{
-    Access, Alignment, AllocError, AllocStats, Allocator, Bridge, GlobalBacking, ResetMode, SystemAllocator,
+    Access, Alignment, AllocError, AllocStats, Allocator, Api2Backing, AsGlobal, Bridge, GlobalBacking, ResetMode,
+    SystemAllocator,
 };
 
 use crate::strict::Strict;
@@ -64,5 +65,10 @@ fn threads_and_clones() {
         Bridge<Arc<SystemAllocator>> => "SYC",
         Bridge<Arc<dyn Allocator + Send + Sync>> => "SYC",
         Bridge<Box<dyn Allocator + Send>> => "S--",
+        Api2Backing<allocator_api2_02::alloc::Global> => "SYC",
+        Api2Backing<&'static bumpalo::Bump> => "--C",
+        Api2Backing<Box<Bridge<Strict>>> => "---", // Owns its state, as theirs may: no clone, no other thread.
+        AsGlobal<SystemAllocator> => "SY-",
+        AsGlobal<Strict> => "---",
     }
 }

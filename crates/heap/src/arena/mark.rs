@@ -124,11 +124,13 @@ impl<A: Allocator> ArenaAllocator<A> {
             None if single => self.open(newest, HEADER),
             None => self.open_none(),
         }
-        self.free_spare();
+        let old_spare = self.spare.replace(Some(newest).filter(|_| single && kept.is_some()));
+        // The arena is as it will be: a hook of the backing may come back to it while nodes go.
+        if let Some(old_spare) = old_spare {
+            self.free_node(old_spare);
+        }
         if !single {
             self.free_list(Some(newest), kept);
-        } else if kept.is_some() {
-            self.spare.set(Some(newest));
         }
         true
     }
@@ -192,8 +194,29 @@ impl<A: Allocator> ArenaAllocator<A> {
             }
             node = header.previous;
         }
+        if self.asking.get() {
+            self.empty_above(checkpoint);
+            return;
+        }
         // SAFETY: the caller's promise, passed on.
         unsafe { self.rewind_shared(checkpoint) };
+    }
+
+    /// As a rewind, for a hook of the backing, which may be at work on the newest node: by I6 no node goes or changes its
+    /// place, and those above the checkpoint's are empty from now on.
+    fn empty_above(&self, checkpoint: Checkpoint) {
+        let Some(newest) = self.newest.get() else { return };
+        self.note_high_water();
+        self.lower_next((newest.addr().get() + HEADER).wrapping_neg());
+        // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
+        let mut below = unsafe { newest.as_ref() }.previous;
+        while let Some(this) = below {
+            let kept = this.addr().get() == checkpoint.node;
+            // SAFETY: as above; no reference to it exists.
+            let header = unsafe { &mut *this.as_ptr() };
+            header.closed_at = if kept { checkpoint.offset } else { HEADER };
+            below = header.previous.filter(|_| !kept);
+        }
     }
 
     /// The node at `address` among `node` and those below it; `Some(None)` for address 0, below all.

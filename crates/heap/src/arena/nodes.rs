@@ -88,6 +88,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         let room = self.limit.get().saturating_sub(holding.held);
         let wish = self.without_empty(holding).new_node(need, len.get(), alignment).min(room).max(need);
         for (generous, size) in [(true, wish), (false, need)] {
+            if !generous {
+                // A hook of the backing may have taken the room of a new node.
+                holding = self.note_high_water();
+            }
             if let Some(block) = self.bump_in_extended(&mut holding, request, generous) {
                 return Ok(block);
             }
@@ -101,7 +105,7 @@ impl<A: Allocator> ArenaAllocator<A> {
             return Err(AllocError);
         }
         let slack = node_len(HEADER + alignment.bytes() - 1, Alignment::ONE, len).ok_or(AllocError)?;
-        self.bump_in_new(slack, Alignment::of::<Node>(), holding.held, request).ok_or(AllocError)
+        self.bump_in_new(slack, Alignment::of::<Node>(), self.holding().held, request).ok_or(AllocError)
     }
 
     /// Serves the request from the spare, which becomes the newest node.
@@ -128,14 +132,16 @@ impl<A: Allocator> ArenaAllocator<A> {
         // Fresh zeroes cost a backing like the page allocator nothing, others their writing.
         let zeroed_node = zeroed && len.get() >= size / 2;
         self.push_node(NonZeroUsize::new(size)?, node_alignment, held, zeroed_node).ok()?;
-        self.bump_on_top(len, alignment).map(|block| fill(block, len, zeroed && !zeroed_node))
+        let block = self.bump_on_top(len, alignment)?;
+        // Still as it came, unless a hook of the backing has taken something back in it.
+        let untouched = self.neg_high.get() == usize::MAX;
+        Some(fill(block, len, zeroed && !(zeroed_node && untouched)))
     }
 
     /// Serves the request from a node just put on top of the list. Where the one below is empty its place is
     /// taken: a block that comes and goes and grows would else leave a row of them.
     #[track_caller]
     fn bump_on_top(&self, len: NonZeroUsize, alignment: Alignment) -> Option<NonNull<u8>> {
-        let block = self.bump(len.get(), alignment)?;
         if let Some(empty) = self.empty_below() {
             let older = self.take_older(empty);
             if let Some(newest) = self.newest.get() {
@@ -144,7 +150,8 @@ impl<A: Allocator> ArenaAllocator<A> {
             }
             self.free_node(empty);
         }
-        Some(block)
+        // Last, so that what a hook of the backing makes and ends meanwhile is older than this block: a stack may stand here.
+        self.bump(len.get(), alignment)
     }
 
     /// `holding` without the newest node, if `bump_on_top` would give it back.
@@ -186,6 +193,10 @@ impl<A: Allocator> ArenaAllocator<A> {
         let (size, _) = unsafe { node.as_ref() }.request();
         let (_, end) = fit(self.next().addr(), CEILING, len.get(), alignment)?;
         let need = end - node.addr().get();
+        if need <= size {
+            // A hook of the backing has freed what stood in the way.
+            return self.bump(len.get(), alignment).map(|block| fill(block, len, zeroed));
+        }
         let room = self.limit.get().checked_sub(holding.held - size)?.min(CEILING - node.addr().get()).min(MAX_LEN);
         let wish = holding.grown_node(size, need, len.get(), alignment).min(room).max(need);
         // A new node's zeroes may cost nothing, while those here are written: a large request tries that first.
@@ -363,7 +374,7 @@ impl<A: Allocator> ArenaAllocator<A> {
     }
 
     #[track_caller]
-    fn free_node(&self, node: NonNull<Node>) {
+    pub(super) fn free_node(&self, node: NonNull<Node>) {
         // SAFETY: by I1 the header is there, and nobody writes to it meanwhile.
         let (size, alignment) = unsafe { node.as_ref() }.request();
         // SAFETY: by I1 a live block of `backing` with this length and alignment; it is not used again.

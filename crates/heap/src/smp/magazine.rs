@@ -205,7 +205,8 @@ impl Slot {
         unsafe { set(&self.active, class, ptr::null_mut()) };
         // SAFETY: the caller's promise; both chains are empty, as in a slot never used (I2).
         unsafe { self.set_limit(class, 0, 0) };
-        [active.map(|head| Chain { head, len: limit - room }), reserve]
+        // In the child of a fork the slot of a thread that is not there may be half written; its chains are not used.
+        [active.map(|head| Chain { head, len: limit.wrapping_sub(room) }), reserve]
     }
 }
 

@@ -34,9 +34,10 @@ use super::{
 /// Free runs at hand.
 pub(super) const RUNS: usize = 16;
 
-/// A medium block's pages, in a region of `bytes` bytes; `None`: it is none.
+/// A medium block's pages, in a region of `bytes` bytes; `None`: it is none. Fewer than a page has bytes, for `runs` (I2).
 fn medium_pages(len: usize, bytes: usize) -> Option<usize> {
-    (len <= bytes / 4 && bytes / 4 > LARGEST).then(|| len.div_ceil(PAGE))
+    let pages = len.div_ceil(PAGE);
+    (len <= bytes / 4 && bytes / 4 > LARGEST && pages < PAGE).then_some(pages)
 }
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
@@ -75,12 +76,13 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) unsafe fn free_medium(&self, block: NonNull<u8>) {
         // SAFETY: the caller's promise.
         let pages = unsafe { self.pages_of_medium(block) };
-        let mut out = block.addr().get() | pages;
-        if medium_pages(pages * PAGE, BYTES).is_some() {
-            out = self.runs[pages % RUNS].swap(out, Ordering::AcqRel); // I2
+        if medium_pages(pages * PAGE, BYTES).is_none() {
+            // SAFETY: the run is the caller's; it may have grown beyond what an entry can say.
+            return unsafe { self.give_run(block, pages, true, RETAINED) };
         }
+        let out = self.runs[pages % RUNS].swap(block.addr().get() | pages, Ordering::AcqRel); // I2
         if out != 0 {
-            // SAFETY: out of the table, or the caller's.
+            // SAFETY: out of the table.
             unsafe { self.give_at_hand(out, RETAINED) };
         }
     }
@@ -168,3 +170,22 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
 }
 
 const _: () = assert!(CLASSES < u8::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_medium_blocks_pages_fit_beside_its_address() {
+        for bytes in (16..=28).map(|log2| 1 << log2) {
+            for len in [1, LARGEST + 1, bytes / 4 - 1, bytes / 4, bytes / 4 + 1, 16 << 20, 64 << 20, usize::MAX] {
+                let pages = medium_pages(len, bytes);
+                assert!(
+                    pages.is_none_or(|pages| pages < PAGE && pages * PAGE >= len && len <= bytes / 4),
+                    "{len} {bytes}"
+                );
+            }
+            assert_eq!(medium_pages(LARGEST + 1, bytes).is_some(), bytes / 4 > LARGEST, "{bytes}");
+        }
+    }
+}

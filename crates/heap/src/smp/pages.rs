@@ -45,9 +45,11 @@ pub(crate) struct State<const BYTES: usize> {
 unsafe impl<const BYTES: usize> Send for State<BYTES> {}
 
 impl<const BYTES: usize> Pages<BYTES> {
-    pub(crate) const fn new() -> Self {
-        let state = State { open: ptr::null_mut(), dirty: 0, idle: 0, used: 0, regions: 0 };
-        Self { registry: Registry::new(), state: Lock::new(state) }
+    terrace_sync::const_fn! {
+        pub(crate) const fn new() -> Self {
+            let state = State { open: ptr::null_mut(), dirty: 0, idle: 0, used: 0, regions: 0 };
+            Self { registry: Registry::new(), state: Lock::new(state) }
+        }
     }
 }
 

@@ -69,9 +69,11 @@ pub(crate) struct Registry<const BYTES: usize> {
 unsafe impl<const BYTES: usize> Sync for Registry<BYTES> {}
 
 impl<const BYTES: usize> Registry<BYTES> {
-    pub(crate) const fn new() -> Self {
-        let first = [const { AtomicUsize::new(NEVER) }; FIRST];
-        Self { table: AtomicPtr::new(ptr::null_mut()), first, used: UnsafeCell::new(0) }
+    terrace_sync::const_fn! {
+        pub(crate) const fn new() -> Self {
+            let first = terrace_sync::repeat!(AtomicUsize::new(NEVER); FIRST);
+            Self { table: AtomicPtr::new(ptr::null_mut()), first, used: UnsafeCell::new(0) }
+        }
     }
 
     fn entries(&self) -> &[AtomicUsize] {

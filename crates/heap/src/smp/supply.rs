@@ -11,7 +11,7 @@ use core::{
 use terrace_core::{Alignment, AllocError, Allocator, Decommit};
 use terrace_sync::{Held, Slots, atomic::Ordering};
 
-use super::{RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
+use super::{MUCH, RETAINED, SmpAllocator, class::PAGE, magazine::Slot, pages, region::Region, registry};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// A run of pages, from a new region where no other has one; and whether its memory is all zero.
@@ -83,7 +83,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the caller's promise.
         let unused = unsafe { state.give_run(run, pages, dirty) };
         let idle = state.dirty > retained + state.used / 8;
-        let much = state.dirty > RETAINED;
+        let much = state.dirty > MUCH;
         drop(state);
         if much {
             self.note_idle();
@@ -142,8 +142,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     }
 
     pub(super) fn table_layout(&self) -> (NonZeroUsize, Alignment) {
-        let slots = self.slots.count() + 2;
-        (NonZeroUsize::MIN.saturating_add(slots * size_of::<Slot>() - 1), Alignment::of::<Slot>())
+        // More slots than can be are a length that no backing has.
+        let bytes = self.slots.count().saturating_add(2).saturating_mul(size_of::<Slot>());
+        (NonZeroUsize::MIN.saturating_add(bytes - 1), Alignment::of::<Slot>())
     }
 
     /// The pages of the table where it lies in a region, beside the largest slab: so that the first block of all
@@ -167,7 +168,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             None => self.backing.alloc_zeroed(len, alignment)?,
         };
         let new = table.cast().as_ptr();
-        // Release: pairs with the Acquire in `alloc_small`; the slots are zero, which is what an empty slot is.
+        // Release: pairs with the Acquire in `slot` and its like; the slots are zero, which is what an empty slot is.
         if self.table.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed).is_err() {
             // SAFETY: somebody else's stands; this one is ours still.
             unsafe { self.free_table(table) };

@@ -74,7 +74,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         found || dirty > 0
     }
 
-    /// Whether much has been freed since [`purge_idle`](Self::purge_idle) was called: worth a timer or a thread that calls it, until
+    /// Whether there were more than 4 MiB of free pages since [`purge_idle`](Self::purge_idle) was called: worth a timer or a thread that calls it, until
     /// it answers `false`.
     #[inline]
     pub fn has_idle(&self) -> bool {

@@ -11,7 +11,7 @@
 
 use core::{num::NonZeroUsize, ptr, ptr::NonNull};
 
-use terrace_core::{Alignment, AllocError};
+use terrace_core::Alignment;
 
 use super::index::bump_index;
 use crate::{
@@ -155,21 +155,17 @@ impl Node {
         let _ = self.header().end.compare_exchange(end, new_end, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// Moves the end up by a block. `None`: it does not fit into `room`, and lies beyond.
+    /// Moves the end up by a block. `None`: it does not fit into `room`, and lies beyond; or no node could be so large,
+    /// and the end is where it was.
     #[inline]
-    pub(super) fn bump(
-        self,
-        room: usize,
-        len: NonZeroUsize,
-        alignment: Alignment,
-    ) -> Result<Option<NonNull<u8>>, AllocError> {
+    pub(super) fn bump(self, room: usize, len: NonZeroUsize, alignment: Alignment) -> Option<NonNull<u8>> {
         let mut end = self.end();
         loop {
-            let (start, new_end) = self.place(end, len, alignment).ok_or(AllocError)?;
+            let (start, new_end) = self.place(end, len, alignment)?;
             // Acquire: the bytes may have been freed (I5). `room` was read before: it is no more than it is now (I3).
             match self.header().end.compare_exchange_weak(end, new_end, Ordering::Acquire, Ordering::Relaxed) {
                 // SAFETY: the block ends within the room.
-                Ok(_) => return Ok((new_end <= room).then(|| unsafe { self.block(start) })),
+                Ok(_) => return (new_end <= room).then(|| unsafe { self.block(start) }),
                 Err(now) => end = now,
             }
         }

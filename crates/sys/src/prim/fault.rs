@@ -21,30 +21,61 @@ use std::{
     vec::Vec,
 };
 
-use core::{num::NonZeroI32, ptr::NonNull};
+use core::{ffi::CStr, num::NonZeroI32, ptr::NonNull};
 
 use terrace_core::Access;
 
 use super::{Errno, os};
 
-/// A kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+/// Declares the kinds of calls, and the list of them all.
+macro_rules! calls {
+    ($($(#[$says:meta])* $call:ident),+ $(,)?) => {
+        /// A kind of call.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Call {
+            $($(#[$says])* $call,)+
+        }
+
+        impl Call {
+            /// Every kind.
+            pub const ALL: [Self; [$(Self::$call),+].len()] = [$(Self::$call),+];
+        }
+    };
+}
+
+calls! {
     /// mmap
     Map,
     /// munmap
     Unmap,
     /// mremap
     Remap,
-    /// madvise
+    /// madvise, to empty pages
     Decommit,
     /// mprotect
     Protect,
-}
-
-impl Call {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Map, Self::Unmap, Self::Remap, Self::Decommit, Self::Protect];
+    /// mmap of huge pages
+    MapHuge,
+    /// mmap of addresses without memory
+    Reserve,
+    /// madvise, for transparent huge pages
+    AdviseHuge,
+    /// madvise, to bring pages into memory
+    Populate,
+    /// prctl, for a map's name
+    Name,
+    /// open, of a file without a name
+    OpenUnnamed,
+    /// ftruncate
+    SetLength,
+    /// fallocate
+    TakeSpace,
+    /// mmap of a file
+    MapFile,
+    /// msync
+    Flush,
+    /// madvise, to drop a file's pages from memory
+    Evict,
 }
 
 /// Watches the system calls of this thread until it is dropped.
@@ -149,7 +180,7 @@ fn session<R>(look: impl FnOnce(&mut State) -> R) -> Option<R> {
 }
 
 /// Counts a call, and fails it where that is planned.
-fn admit(call: Call) -> Result<(), Errno> {
+pub(super) fn admit(call: Call) -> Result<(), Errno> {
     let planned = session(|state| {
         state.made[call as usize] += 1;
         let mut planned = None;
@@ -186,11 +217,29 @@ fn add(ledger: &mut Vec<Range<usize>>, new: Range<usize>) {
     ledger.insert(at, merged);
 }
 
+/// A new range, for the ledger.
+pub(super) fn enter(address: NonNull<u8>, len: usize) {
+    session(|state| add(&mut state.ledger, range(address, len)));
+}
+
+/// A range that is no more, for the ledger.
+pub(super) fn strike(address: NonNull<u8>, len: usize) {
+    session(|state| remove(&mut state.ledger, &range(address, len)));
+}
+
 pub(super) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
     admit(Call::Map)?;
-    let address = os::map(len)?;
-    session(|state| add(&mut state.ledger, range(address, len)));
-    Ok(address)
+    os::map(len).inspect(|&address| enter(address, len))
+}
+
+pub(super) fn map_huge(len: usize, log2: u32) -> Result<NonNull<u8>, Errno> {
+    admit(Call::MapHuge)?;
+    os::map_huge(len, log2).inspect(|&address| enter(address, len))
+}
+
+pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Errno> {
+    admit(Call::Reserve)?;
+    os::reserve(len).inspect(|&address| enter(address, len))
 }
 
 /// # Safety
@@ -199,7 +248,7 @@ pub(super) unsafe fn unmap(address: NonNull<u8>, len: usize) -> Result<(), Errno
     admit(Call::Unmap)?;
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { os::unmap(address, len) }?;
-    session(|state| remove(&mut state.ledger, &range(address, len)));
+    strike(address, len);
     Ok(())
 }
 
@@ -214,10 +263,8 @@ pub(super) unsafe fn remap(
     admit(Call::Remap)?;
     // SAFETY: the caller's promise, passed on unchanged.
     let moved = unsafe { os::remap(address, old_len, new_len, may_move) }?;
-    session(|state| {
-        remove(&mut state.ledger, &range(address, old_len));
-        add(&mut state.ledger, range(moved, new_len));
-    });
+    strike(address, old_len);
+    enter(moved, new_len);
     Ok(moved)
 }
 
@@ -235,6 +282,30 @@ pub(super) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -
     admit(Call::Protect)?;
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { os::protect(address, len, access) }
+}
+
+/// # Safety
+/// As `prim::advise_huge`.
+pub(super) unsafe fn advise_huge(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    admit(Call::AdviseHuge)?;
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { os::advise_huge(address, len) }
+}
+
+/// # Safety
+/// As `prim::populate`.
+pub(super) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    admit(Call::Populate)?;
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { os::populate(address, len) }
+}
+
+/// # Safety
+/// As `prim::name`.
+pub(super) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Result<(), Errno> {
+    admit(Call::Name)?;
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { os::name(address, len, name) }
 }
 
 #[cfg(test)]

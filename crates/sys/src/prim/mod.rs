@@ -1,4 +1,4 @@
-//! What Terrace asks of an operating system: six calls, and their contract.
+//! What Terrace asks of an operating system: a few calls, and their contract.
 //!
 //! ```text
 //!   page.rs ─▶ prim: contract ─▶ [ fault: counts, fails on command ] ─▶ os: the system call
@@ -7,9 +7,10 @@
 //!
 //! What holds for all calls:
 //! - Addresses and lengths are multiples of [`page_size`], lengths are not 0 and at most `isize::MAX`.
-//! - A *range* is `len` bytes at `address` that this process mapped through [`map`] or [`remap`] and
-//!   has not unmapped since; the caller is the only one who uses it. A range need not be what one
+//! - A *range* is `len` bytes at `address` that this process mapped through [`map`], [`map_huge`], [`reserve`] or
+//!   [`remap`] and has not unmapped since; the caller is the only one who uses it. A range need not be what one
 //!   `map` returned: a part of it, or several that touch, will do.
+//! - Where a range is of huge pages (`map_huge`), addresses and lengths are multiples of their size.
 //! - A failed call has changed nothing, unless the call says otherwise. [`Errno`] says why it failed;
 //!   what it *may* fail with is what Linux documents for these arguments.
 //! - Calls may race with one another from any thread. None unwinds; none allocates.
@@ -19,7 +20,7 @@
 //!
 //! Cost: the system call, and one compare.
 
-use core::{num::NonZeroI32, ptr::NonNull};
+use core::{ffi::CStr, num::NonZeroI32, ptr::NonNull};
 // Not `terrace_sync`'s: it caches a constant, publishes nothing, and is used outside of models too.
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,6 +28,8 @@ use terrace_core::{Access, AllocError};
 
 #[cfg(any(test, feature = "fault-injection"))]
 pub mod fault;
+#[cfg(feature = "mapped-file")]
+pub(crate) mod file;
 mod os;
 
 #[cfg(any(test, feature = "fault-injection"))]
@@ -43,6 +46,13 @@ pub const PAGE_SIZE_MAX: usize = 64 << 10;
 /// Why the system refused, by its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) NonZeroI32);
+
+impl Errno {
+    /// The system knows no such call, or not with these arguments.
+    pub(crate) fn is_not_known(self) -> bool {
+        os::is_not_known(self)
+    }
+}
 
 impl From<Errno> for AllocError {
     fn from(_: Errno) -> Self {
@@ -106,6 +116,27 @@ pub(crate) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
     layer::map(len)
 }
 
+/// Maps `len` bytes as `map` does, of huge pages of `1 << log2` bytes each, at a multiple of their size. They are
+/// taken out of the machine's pool now, all of them, so that touching one later does not fail for want of it.
+///
+/// Returns: the new range. Fails with: `ENOMEM`, where the pool has not enough; `EINVAL`, `ENOSYS`, where the
+/// machine has no huge pages of this size.
+///
+/// pre: `len` is a multiple of `1 << log2`, which is above [`page_size`].
+#[inline]
+pub(crate) fn map_huge(len: usize, log2: u32) -> Result<NonNull<u8>, Errno> {
+    layer::map_huge(len, log2)
+}
+
+/// Sets `len` bytes of addresses aside, which nobody may touch and for which no memory is promised: that is asked
+/// for, and may be refused, by the first [`protect`] that makes them writable.
+///
+/// Returns: the new range. Fails with: `ENOMEM`.
+#[inline]
+pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>, Errno> {
+    layer::reserve(len)
+}
+
 /// Unmaps a range.
 ///
 /// Fails with: `ENOMEM`, where the range is part of a larger map, which would be cut (the kernel joins maps
@@ -153,7 +184,7 @@ pub(crate) unsafe fn decommit(address: NonNull<u8>, len: usize) -> Result<(), Er
 
 /// Sets what may be done to a range.
 ///
-/// Fails with: `ENOMEM` (number of maps); where parts of the range differed before, those at its
+/// Fails with: `ENOMEM` (number of maps; promised memory, where the range was `reserve`d); where parts of the range differed before, those at its
 /// beginning may have been changed.
 ///
 /// # Safety
@@ -162,6 +193,44 @@ pub(crate) unsafe fn decommit(address: NonNull<u8>, len: usize) -> Result<(), Er
 pub(crate) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -> Result<(), Errno> {
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { layer::protect(address, len, access) }
+}
+
+/// Asks for transparent huge pages in a range: the system uses them where it can.
+///
+/// Fails with: `EINVAL`, where the system has none.
+///
+/// # Safety
+/// pre: a range.
+#[inline]
+pub(crate) unsafe fn advise_huge(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::advise_huge(address, len) }
+}
+
+/// Brings every page of a writable range into memory now, as if it were written to; contents stay.
+///
+/// Fails with: `ENOMEM`, `EFAULT` and others, where there is no memory; some pages may then be in memory;
+/// `EINVAL`, where the system does not know the call (Linux before 5.14).
+///
+/// # Safety
+/// pre: a range.
+#[inline]
+pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::populate(address, len) }
+}
+
+/// Gives a range a name that `/proc/PID/maps` shows. The system copies it.
+///
+/// Fails with: `EINVAL`, where the system has no names (Linux before 5.17, or without `CONFIG_ANON_VMA_NAME`), or
+/// takes this one for none; `EBADF` for huge pages of `map_huge`; `ENOMEM`.
+///
+/// # Safety
+/// pre: a range.
+#[inline]
+pub(crate) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { layer::name(address, len, name) }
 }
 
 #[cfg(test)]

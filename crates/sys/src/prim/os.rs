@@ -2,7 +2,7 @@
 //!
 //! The contract is `prim`'s; nothing here checks it again.
 
-use core::{num::NonZeroI32, ptr, ptr::NonNull};
+use core::{ffi::CStr, num::NonZeroI32, ptr, ptr::NonNull};
 
 use terrace_core::Access;
 
@@ -42,8 +42,25 @@ pub(super) fn coarse_millis() -> u64 {
 
 #[inline(always)]
 pub(super) fn map(len: usize) -> Result<NonNull<u8>, Errno> {
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    map_as(len, libc::PROT_READ | libc::PROT_WRITE, 0)
+}
+
+pub(super) fn map_huge(len: usize, log2: u32) -> Result<NonNull<u8>, Errno> {
+    // Never with MAP_NORESERVE: the pages would not be taken out of the pool before they are touched, and where it
+    // is empty then, the process ends with SIGBUS.
+    // The logarithm is at most 63, so the highest bit is the sign's, and the kernel's too.
+    let size = (log2 << libc::MAP_HUGE_SHIFT).cast_signed();
+    map_as(len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_HUGETLB | size)
+}
+
+pub(super) fn reserve(len: usize) -> Result<NonNull<u8>, Errno> {
+    // Without MAP_NORESERVE: what may not be written is promised no memory anyway, and a later mprotect is to ask.
+    map_as(len, libc::PROT_NONE, 0)
+}
+
+#[inline(always)]
+fn map_as(len: usize, access: libc::c_int, more: libc::c_int) -> Result<NonNull<u8>, Errno> {
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | more;
     // SAFETY: without MAP_FIXED a new map touches no existing one.
     let address = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, -1, 0) };
     mapped(address)
@@ -92,6 +109,40 @@ pub(super) unsafe fn protect(address: NonNull<u8>, len: usize, access: Access) -
     };
     // SAFETY: the range is the caller's, who answers for its use.
     done(unsafe { libc::mprotect(address.as_ptr().cast(), len, access) })
+}
+
+/// # Safety
+/// As `prim::advise_huge`.
+pub(super) unsafe fn advise_huge(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the range is the caller's; the advice changes no contents.
+    done(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_HUGEPAGE) })
+}
+
+/// # Safety
+/// As `prim::populate`.
+pub(super) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    loop {
+        // SAFETY: the range is the caller's; no contents change.
+        let done = done(unsafe { libc::madvise(address.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) });
+        // EAGAIN and EINTR are of the moment: a signal, say.
+        if !matches!(done, Err(Errno(why)) if matches!(why.get(), libc::EAGAIN | libc::EINTR)) {
+            return done;
+        }
+    }
+}
+
+/// # Safety
+/// As `prim::name`.
+pub(super) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Result<(), Errno> {
+    // A variable argument is as wide as the kernel reads it.
+    let what = libc::PR_SET_VMA_ANON_NAME as libc::c_ulong;
+    let (start, name) = (address.as_ptr(), name.as_ptr());
+    // SAFETY: the range is the caller's; the name ends in 0, and the kernel only reads it.
+    done(unsafe { libc::prctl(libc::PR_SET_VMA, what, start, len, name) })
+}
+
+pub(super) fn is_not_known(Errno(number): Errno) -> bool {
+    matches!(number.get(), libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)
 }
 
 /// An address, or `MAP_FAILED`. Linux maps nothing at address 0 unless told to, so nothing is lost

@@ -1,0 +1,310 @@
+//! What the bookkeeping files of `smp` hold, against plain sets and maps.
+
+use core::{num::NonZeroUsize, ptr, ptr::NonNull};
+use std::{
+    alloc::{Layout, alloc, dealloc},
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use proptest::{collection::vec, prelude::*};
+use terrace_core::Alignment;
+
+use super::{
+    chain::{Block, Chain, Stack},
+    class::{CLASSES, PAGE, batch, capacity, size, slab_alignment, slab_pages},
+    depot::Depot,
+    large::{Book, Large},
+    pages::Pages,
+    region::Region,
+    registry::{Registry, Table},
+};
+
+const BYTES: usize = 64 << 10;
+
+fn len(bytes: usize) -> NonZeroUsize {
+    NonZeroUsize::new(bytes).expect("a length")
+}
+
+fn address(number: usize, unit: usize) -> NonNull<u8> {
+    NonNull::new(ptr::without_provenance_mut((number + 1) * unit)).expect("not null")
+}
+
+/// Memory that goes back at the end.
+struct Memory(Vec<(NonNull<u8>, Layout)>);
+
+impl Memory {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn get(&mut self, bytes: usize, alignment: usize) -> NonNull<u8> {
+        let layout = Layout::from_size_align(bytes, alignment).expect("a layout");
+        // SAFETY: not of size zero.
+        let memory = NonNull::new(unsafe { alloc(layout) }).expect("memory");
+        self.0.push((memory, layout));
+        memory
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for (memory, layout) in self.0.drain(..) {
+            // SAFETY: from `get`.
+            unsafe { dealloc(memory.as_ptr(), layout) };
+        }
+    }
+}
+
+/// Enters a block as the allocator does.
+fn enter(book: &mut Book, memory: &mut Memory, at: NonNull<u8>, large: Large) {
+    while let Err(bytes) = book.reserve() {
+        let table = memory.get(bytes.get(), Book::ALIGNMENT.bytes());
+        // SAFETY: so many bytes, which live as long as the book.
+        let _ = unsafe { book.install(table, bytes) };
+    }
+    book.enter(at, large);
+}
+
+proptest! {
+    #[test]
+    fn the_book_is_a_map(ops in vec((0u8..6, 0usize..60, 1usize..1 << 40, 12u32..40), 1..300)) {
+        let (mut book, mut memory, mut map) = (Book::new(), Memory::new(), BTreeMap::new());
+        for (op, number, bytes, log2) in ops {
+            let at = address(number * number, PAGE); // Some next to one another, some far apart.
+            let large = Large { len: len(bytes), alignment: Alignment::from_log2(log2).unwrap() };
+            match op {
+                0..3 if !map.contains_key(&at) => {
+                    enter(&mut book, &mut memory, at, large);
+                    map.insert(at, large);
+                }
+                3 => prop_assert_eq!(book.strike(at, false), map.remove(&at)),
+                4 if map.contains_key(&at) => {
+                    // As a remap does, to another place or the same.
+                    let old = book.strike(at, true).unwrap();
+                    prop_assert_eq!(map.remove(&at), Some(old));
+                    let to = if map.contains_key(&address(number, PAGE)) { at } else { address(number, PAGE) };
+                    book.enter(to, Large { len: large.len, ..old });
+                    map.insert(to, Large { len: large.len, ..old });
+                }
+                _ => {
+                    book.set_len(at, large.len);
+                    map.entry(at).and_modify(|entry| entry.len = large.len);
+                }
+            }
+            prop_assert_eq!(book.bytes, map.values().map(|large| large.len.get()).sum::<usize>());
+            (0..60).flat_map(|number| [address(number, PAGE), address(number * number, PAGE)]).for_each(|at| {
+                assert_eq!(book.get(at), map.get(&at).copied());
+            });
+        }
+        while let Some((at, large)) = book.pop() {
+            prop_assert_eq!(map.remove(&NonNull::new(ptr::without_provenance_mut(at)).unwrap()), Some(large));
+        }
+        prop_assert!(map.is_empty());
+    }
+
+    #[test]
+    fn the_registry_is_a_set(ops in vec((0u8..5, 0usize..80), 1..300)) {
+        let (registry, mut memory, mut set) = (Registry::<BYTES>::new(), Memory::new(), BTreeSet::new());
+        for (op, number) in ops {
+            let region = address(number, BYTES);
+            if op < 3 && set.insert(number) {
+                // SAFETY: one thread; the regions are not looked into.
+                while let Err(bytes) = unsafe { registry.insert(region) } {
+                    let table = memory.get(bytes.get(), Table::ALIGNMENT.bytes());
+                    // SAFETY: one thread; so many bytes, which live as long as the registry.
+                    assert!(unsafe { registry.install(table, bytes) });
+                }
+            } else if op >= 3 {
+                set.remove(&number);
+                // SAFETY: one thread; no region has a block.
+                unsafe { registry.remove(region) };
+            }
+            for number in 0..82 {
+                let inside = address(number, BYTES).addr().get() + number * 700 % BYTES;
+                let inside = NonNull::new(ptr::without_provenance_mut(inside)).unwrap();
+                prop_assert_eq!(registry.contains(inside), set.contains(&number));
+            }
+            let regions: BTreeSet<_> = registry.regions().map(|region| region / BYTES - 1).collect();
+            prop_assert_eq!(&regions, &set);
+        }
+    }
+
+    #[test]
+    fn runs_are_disjoint_and_all_pages_come_back(ops in vec((0u8..6, 1usize..9, 0u32..4, any::<usize>(), any::<bool>()), 1..120)) {
+        let (pages, mut memory) = (Pages::<BYTES>::new(), Memory::new());
+        let mut state = pages.state.lock(|_| ());
+        let mut runs: Vec<(NonNull<u8>, usize)> = Vec::new();
+        let usable = Region::<BYTES>::PLAN.usable();
+        for (op, pages_asked, log2, pick, dirty) in ops {
+            match op {
+                0..3 => match state.take_run(pages_asked, 1 << log2) {
+                    Some((run, _)) => {
+                        prop_assert!(run.addr().get().is_multiple_of(PAGE << log2));
+                        runs.push((run, pages_asked));
+                    }
+                    None => {
+                        let start = memory.get(BYTES, BYTES);
+                        // SAFETY: a block as a region has to be, this test's alone.
+                        let region = unsafe { Region::<BYTES>::create(start) };
+                        // SAFETY: under the lock.
+                        if unsafe { pages.registry.insert(start) }.is_ok() {
+                            state.regions += 1;
+                            state.list(region);
+                        }
+                    }
+                },
+                3 if !runs.is_empty() => {
+                    let (run, len) = runs.swap_remove(pick % runs.len());
+                    // SAFETY: handed out, and not used again.
+                    unsafe { state.give_run(run, len, dirty) };
+                }
+                4 if !runs.is_empty() => {
+                    let at = pick % runs.len();
+                    let (run, len) = runs[at];
+                    // SAFETY: handed out.
+                    if unsafe { state.extend_run(run, len, pages_asked) }.is_some() {
+                        runs[at].1 += pages_asked;
+                    }
+                }
+                _ => {
+                    let before = state.dirty;
+                    if let Some((run, len)) = state.take_dirty() {
+                        prop_assert_eq!(state.dirty, before - len.get());
+                        // SAFETY: taken just now.
+                        unsafe { state.give_run(run, len.get(), false) };
+                    } else {
+                        prop_assert_eq!(before, 0);
+                    }
+                }
+            }
+            prop_assert_eq!(state.used, runs.iter().map(|(_, len)| len).sum::<usize>());
+            prop_assert!(state.dirty + state.used <= state.regions * usable);
+            let mut taken = BTreeSet::new();
+            for &(run, len) in &runs {
+                (0..len).for_each(|page| assert!(taken.insert(run.addr().get() + page * PAGE), "two runs share a page"));
+            }
+        }
+        for (run, len) in runs {
+            // SAFETY: handed out, and not used again.
+            unsafe { state.give_run(run, len, true) };
+        }
+        while let Some(region) = state.unused_region() {
+            // SAFETY: a region of this heap.
+            let withdrawn = unsafe { state.withdraw(&pages.registry, region) };
+            prop_assert!(withdrawn);
+        }
+        prop_assert_eq!((state.used, state.dirty, state.regions), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_depot_gives_each_block_once_and_unused_slabs_back(
+        class in 0..CLASSES, ops in vec((0u8..4, any::<usize>()), 1..80)
+    ) {
+        let (mut depot, mut memory) = (Depot::<BYTES>::new(), Memory::new());
+        let (mut chains, mut slabs) = (Vec::<Chain>::new(), 0);
+        for (op, pick) in ops {
+            match op {
+                0 | 1 => match depot.take(class) {
+                    Some(chain) => {
+                        prop_assert!((1..=batch(class)).contains(&chain.len));
+                        chains.push(chain);
+                    }
+                    None => {
+                        // A region for each slab.
+                        // SAFETY: a block as a region has to be, this test's alone.
+                        let region = unsafe { Region::<BYTES>::create(memory.get(BYTES, BYTES)) };
+                        let first = Region::<BYTES>::PLAN.first_page.next_multiple_of(slab_alignment(class));
+                        // SAFETY: free pages of the region, as many as there have to be.
+                        let slab = unsafe { region.create_slab(first, slab_pages(class), class) };
+                        // SAFETY: a new slab of the class.
+                        unsafe { depot.add(slab) };
+                        slabs += 1;
+                    }
+                },
+                2 if !chains.is_empty() => {
+                    let chain = chains.swap_remove(pick % chains.len());
+                    // SAFETY: a chain of the class and this test's; kept only where it is full.
+                    let kept = chain.len == batch(class) && unsafe { depot.keep(&chain, 3) };
+                    if !kept {
+                        chains.push(chain);
+                    }
+                }
+                3 if !chains.is_empty() => {
+                    let chain = chains.swap_remove(pick % chains.len());
+                    // SAFETY: a chain of the class and this test's.
+                    slabs -= count(unsafe { depot.take_back(chain) });
+                }
+                _ => {}
+            }
+            let held: Vec<_> = chains.iter().flat_map(blocks).collect();
+            let distinct: BTreeSet<_> = held.iter().collect();
+            prop_assert_eq!(distinct.len(), held.len(), "a block is out twice");
+            prop_assert!(held.iter().all(|block| (block % PAGE).is_multiple_of(size(class).min(16))));
+            prop_assert_eq!(depot.blocks_out, held.len() + (depot.chains() * batch(class)) as usize);
+            prop_assert!(depot.slabs == slabs && depot.blocks_out <= slabs * capacity(class));
+        }
+        while let Some(chain) = depot.pop_chain(class) {
+            chains.push(chain);
+        }
+        for chain in chains {
+            // SAFETY: a chain of the class and this test's.
+            slabs -= count(unsafe { depot.take_back(chain) });
+        }
+        prop_assert_eq!(depot.blocks_out, 0);
+        prop_assert!(slabs <= 1, "all but a slab that never gave a block: {}", slabs);
+    }
+}
+
+fn count(mut slab: *mut super::slab::Slab) -> usize {
+    let mut count = 0;
+    while let Some(at) = NonNull::new(slab) {
+        // SAFETY: linked by the depot, and out of it.
+        slab = unsafe { at.as_ref() }.next;
+        count += 1;
+    }
+    count
+}
+
+/// The blocks of a chain, as many as it says.
+fn blocks(chain: &Chain) -> Vec<usize> {
+    let (mut found, mut at) = (Vec::new(), chain.head.as_ptr());
+    while let Some(block) = NonNull::new(at) {
+        found.push(block.addr().get());
+        // SAFETY: linked, for it is in a chain.
+        at = unsafe { Block::next(block) };
+    }
+    assert_eq!(found.len(), chain.len as usize, "a chain has as many blocks as it says");
+    found
+}
+
+#[test]
+fn chains_come_off_a_stack_in_turn_and_blocks_off_a_chain() {
+    let mut memory = Memory::new();
+    let mut chain = |len: usize| {
+        let cells: Vec<NonNull<Block>> = (0..len).map(|_| memory.get(16, 16).cast()).collect();
+        for (at, &cell) in cells.iter().enumerate() {
+            let next = cells.get(at + 1).map_or(ptr::null_mut(), |next| next.as_ptr());
+            // SAFETY: 16 bytes of this test's.
+            unsafe { Block::link(cell, next) };
+        }
+        cells
+    };
+    let (mut stack, all) = (Stack::EMPTY, [chain(3), chain(3), chain(3)]);
+    assert!(stack.pop().is_none());
+    for chain in &all {
+        // SAFETY: a chain of this test's.
+        unsafe { stack.push(chain[0]) };
+    }
+    for chain in all.iter().rev() {
+        let mut left = Some(Chain { head: stack.pop().unwrap(), len: 3 });
+        for &block in chain {
+            // SAFETY: a chain of this test's.
+            let (first, rest) = unsafe { left.take().unwrap().split_first() };
+            assert_eq!(first, block);
+            left = rest;
+        }
+        assert!(left.is_none());
+    }
+    assert_eq!(stack.len(), 0);
+}

@@ -1,0 +1,248 @@
+//! What every public type promises by traits that nobody writes: one table, checked while it compiles.
+//!
+//! A type that holds a pointer more or less than before may lose or gain `Send` without a line that says so.
+//! Here each line says so. Of a layer there are two rows, over a backing that has every trait, and over one that has
+//! none. Values of `no` matter as much as those of `yes`: an arena that is `Sync` would be unsound.
+//!
+//! What a test cannot see by itself, a type that is missing here, `every_public_type_has_its_row` finds in the sources.
+
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    fs,
+    panic::UnwindSafe,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use allocator_api2_02::alloc::Global;
+use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
+use terrace_core::*;
+use terrace_heap::*;
+use terrace_sync::{Held, Lock, NoSlots, Slots, Zeroes};
+use terrace_sys::{
+    MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, ThreadSlots, TunedPageAllocator,
+    Unavailable,
+};
+use terrace_testkit as testkit;
+use terrace_trace as trace;
+
+/// A backing that has every trait, and one that has none but `Unpin`.
+type All = SystemAllocator;
+type Bare = Rc<dyn Allocator>;
+/// One that may go to another thread, and be there alone.
+type Moved = ArenaAllocator<All>;
+/// A sink and a value likewise.
+type Told = fn(&Call);
+type Untold = Rc<dyn Fn(&Call)>;
+type Value = Cell<Rc<u8>>;
+
+macro_rules! cell {
+    ($type:ty, $trait:path, yes) => {
+        assert_impl_all!($type: $trait);
+    };
+    ($type:ty, $trait:path, no) => {
+        assert_not_impl_any!($type: $trait);
+    };
+}
+
+macro_rules! table {
+    (Send Sync Clone Unpin UnwindSafe; $($type:ty: $send:ident $sync:ident $clone:ident $unpin:ident $unwind:ident;)*) => {
+        $(
+            cell!($type, Send, $send);
+            cell!($type, Sync, $sync);
+            cell!($type, Clone, $clone);
+            cell!($type, Unpin, $unpin);
+            cell!($type, UnwindSafe, $unwind);
+        )*
+
+        /// The types as they are written in the table.
+        const ROWS: &[&str] = &[$(stringify!($type)),*];
+    };
+}
+
+#[rustfmt::skip]
+table! {
+                                            Send Sync Clone Unpin UnwindSafe;
+    Alignment:                              yes  yes  yes   yes   yes;
+    AllocError:                             yes  yes  yes   yes   yes;
+    AllocStats:                             yes  yes  yes   yes   yes;
+    Access:                                 yes  yes  yes   yes   yes;
+    ResetMode:                              yes  yes  yes   yes   yes;
+    SystemAllocator:                        yes  yes  yes   yes   yes;
+    GlobalBacking<std::alloc::System>:      yes  yes  yes   yes   yes;
+    Bridge<All>:                            yes  yes  yes   yes   yes;
+    Bridge<Bare>:                           no   no   yes   yes   no;
+    AsGlobal<All>:                          yes  yes  no    yes   yes;
+    AsGlobal<Bare>:                         no   no   no    yes   no;
+    Api2Backing<Global>:                    yes  yes  yes   yes   yes;
+    Api2Backing<&'static bumpalo::Bump>:    no   no   yes   yes   no;
+    bridge::V02:                            yes  yes  yes   yes   yes;
+    bridge::V03:                            yes  yes  yes   yes   yes;
+    bridge::V04:                            yes  yes  yes   yes   yes;
+    bridge::Std:                            yes  yes  yes   yes   yes;
+    Lock<Cell<u8>>:                         yes  yes  no    yes   yes;
+    Lock<Rc<u8>>:                           no   no   no    yes   yes;
+    Held<'static, u8>:                      yes  yes  no    yes   no;
+    Held<'static, Cell<u8>>:                yes  no   no    yes   no;
+    Held<'static, Rc<u8>>:                  no   no   no    yes   no;
+    Zeroes:                                 yes  yes  no    yes   yes;
+    NoSlots:                                yes  yes  yes   yes   yes;
+    ThreadSlots:                            yes  yes  yes   yes   yes;
+    PageAllocator:                          yes  yes  yes   yes   yes;
+    PageOptions:                            yes  yes  yes   yes   yes;
+    TunedPageAllocator:                     yes  yes  yes   yes   yes;
+    Unavailable:                            yes  yes  yes   yes   yes;
+    Reservation:                            yes  yes  no    yes   yes;
+    ReservedAllocator:                      yes  no   no    yes   yes;
+    MappedFile:                             yes  no   no    yes   yes;
+
+    ArenaAllocator<All>:                    yes  no   no    yes   yes;
+    ArenaAllocator<Bare>:                   no   no   no    yes   no;
+    Scope<'static, All>:                    no   no   no    yes   no;
+    Checkpoint:                             yes  yes  yes   yes   yes;
+    SyncArena<All>:                         yes  yes  no    yes   yes;
+    SyncArena<Bare>:                        no   no   no    yes   no;
+    FixedBufferAllocator<'static>:          yes  no   no    yes   no;
+    SyncFixedBuffer<'static>:               yes  yes  no    yes   no;
+    InlineBuffer<64>:                       yes  no   no    yes   yes;
+    StackAllocator<All>:                    yes  no   no    yes   yes;
+    StackAllocator<Bare>:                   no   no   no    yes   no;
+    Marker:                                 yes  yes  yes   yes   yes;
+    BufferFirstAllocator<'static, All>:     yes  no   no    yes   no;
+    BufferFirstAllocator<'static, Bare>:    no   no   no    yes   no;
+    PoolAllocator<All>:                     yes  no   no    yes   yes;
+    PoolAllocator<Bare>:                    no   no   no    yes   no;
+    Pool<Value, All>:                       yes  no   no    yes   yes;
+    Pool<u8, Bare>:                         no   no   no    yes   no;
+    Pooled<'static, u8, All>:               no   no   no    yes   no;
+    SmpAllocator<All, ThreadSlots>:         yes  yes  no    yes   yes;
+    SmpAllocator<Bare, ThreadSlots>:        no   no   no    yes   no;
+    SmpAllocator<All, &'static dyn Slots>:  no   no   no    yes   no;
+    SmpAllocator<Moved, NoSlots>:           yes  no   no    yes   yes;
+    smp::ClassStats:                        yes  yes  yes   yes   yes;
+    FailingAllocator<All>:                  yes  yes  no    yes   yes;
+    FailingAllocator<Bare>:                 no   no   no    yes   no;
+    LogAllocator<All, Told>:                yes  yes  no    yes   yes;
+    LogAllocator<Bare, Told>:               no   no   no    yes   no;
+    LogAllocator<All, Untold>:              no   no   no    yes   no;
+    Call:                                   no   no   yes   yes   yes;
+    CallOp:                                 no   no   yes   yes   yes;
+    StatsAllocator<All>:                    yes  yes  no    yes   yes;
+    StatsAllocator<Bare>:                   no   no   no    yes   no;
+
+    testkit::Monitor<All>:                  yes  yes  no    yes   yes;
+    testkit::Monitor<Bare>:                 no   no   no    yes   no;
+    testkit::Failing<All>:                  yes  yes  no    yes   yes;
+    testkit::Failing<Bare>:                 no   no   no    yes   no;
+    testkit::Ground:                        yes  yes  no    yes   yes;
+    testkit::Start:                         yes  yes  no    yes   yes;
+    testkit::Buffer:                        yes  yes  no    yes   yes;
+    testkit::Wandering<All>:                yes  no   no    yes   yes;
+    testkit::Twins<All>:                    yes  no   no    yes   yes;
+    testkit::Block:                         yes  yes  yes   yes   yes;
+    testkit::Breach:                        yes  yes  yes   yes   yes;
+    testkit::Finding:                       yes  yes  yes   yes   yes;
+    testkit::Role:                          yes  yes  yes   yes   yes;
+    testkit::Reports:                       yes  yes  yes   yes   yes;
+    testkit::Refusal:                       yes  yes  yes   yes   yes;
+    testkit::Programs:                      yes  yes  yes   yes   yes;
+    testkit::Summary:                       yes  yes  yes   yes   yes;
+    testkit::Failure:                       yes  yes  yes   yes   yes;
+    testkit::Op:                            yes  yes  yes   yes   yes;
+    testkit::Setup:                         yes  yes  yes   yes   yes;
+    testkit::Script:                        yes  yes  yes   yes   yes;
+    testkit::NotAScript:                    yes  yes  yes   yes   yes;
+
+    trace::BlockId:                         yes  yes  yes   yes   yes;
+    trace::ThreadId:                        yes  yes  yes   yes   yes;
+    trace::Event:                           yes  yes  yes   yes   yes;
+    trace::Op:                              yes  yes  yes   yes   yes;
+    trace::AllocKind:                       yes  yes  yes   yes   yes;
+    trace::FreeKind:                        yes  yes  yes   yes   yes;
+    trace::Nothing:                         yes  yes  yes   yes   yes;
+    trace::Header:                          yes  yes  yes   yes   yes;
+    trace::Machine:                         yes  yes  yes   yes   yes;
+    trace::Source:                          yes  yes  yes   yes   yes;
+    trace::Summary:                         yes  yes  yes   yes   yes;
+    trace::Sizes:                           yes  yes  yes   yes   yes;
+    trace::Format:                          yes  yes  yes   yes   yes;
+    trace::Progress:                        yes  yes  yes   yes   yes;
+    trace::ImportReport:                    yes  yes  yes   yes   yes;
+    trace::BlockNames:                      yes  yes  yes   yes   yes;
+    trace::Fault:                           yes  yes  yes   yes   yes;
+    trace::format::Frame:                   yes  yes  yes   yes   yes;
+    trace::TraceError:                      yes  yes  no    yes   no;
+    trace::Reader:                          yes  yes  no    yes   yes;
+    trace::Stream<'static>:                 yes  yes  no    yes   yes;
+    trace::Events<'static>:                 yes  yes  no    yes   yes;
+    trace::Writer<Vec<u8>>:                 yes  yes  no    yes   yes;
+    trace::TraceSink<Vec<u8>>:              yes  yes  no    yes   yes;
+}
+
+// What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
+assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
+assert_obj_safe!(Sink, Slots, testkit::Handler);
+
+// An allocator behind any kind of reference is one, also where only its trait is known.
+assert_impl_all!(&'static dyn Allocator: Allocator, Clone);
+assert_impl_all!(&'static (dyn Allocator + Sync): Allocator, Send, Sync);
+assert_impl_all!(Box<dyn Allocator + Send>: Allocator, Send);
+assert_not_impl_any!(Box<dyn Allocator>: Send, Sync, Clone);
+// Two owners of state would free each other's blocks (clause 9), and a moved inline buffer moves its blocks (clause 7).
+assert_impl_all!(&'static InlineBuffer<64>: Allocator, Clone);
+assert_not_impl_any!(InlineBuffer<64>: Allocator);
+// The typed layer is not for `dyn`, and an arena's owner is no collection's: only a reference to it is.
+assert_impl_all!(All: AllocatorExt);
+assert_impl_all!(&'static ArenaAllocator<All>: allocator_api2_02::alloc::Allocator);
+assert_not_impl_any!(ArenaAllocator<All>: allocator_api2_02::alloc::Allocator);
+
+/// Types that no user can name: `pub` inside a private module, or hooks for tests.
+const UNREACHABLE: &[(&str, &str)] = &[
+    ("crates/sync/src/cell.rs", "loom's type in the models, the room's own interface"),
+    ("crates/sys/src/prim/fault.rs", "the feature `fault-injection`, for tests"),
+];
+
+#[test]
+fn every_public_type_has_its_row() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let rows: BTreeSet<&str> = ROWS.iter().map(|row| name_of(row)).collect();
+    let (mut seen, mut missing) = (0, Vec::new());
+    for source in sources(&crates) {
+        let place = source.strip_prefix(crates.parent().unwrap()).unwrap().to_string_lossy().into_owned();
+        if place.starts_with("crates/lab/") || UNREACHABLE.iter().any(|(path, _)| *path == place) {
+            continue;
+        }
+        for line in fs::read_to_string(&source).unwrap().lines() {
+            let Some(rest) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) else {
+                continue;
+            };
+            let name = name_of(rest);
+            seen += 1;
+            if !rows.contains(name) {
+                missing.push(format!("{place}: {name}"));
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} types seen");
+    assert!(missing.is_empty(), "add a row to tests/auto_traits.rs for\n{}", missing.join("\n"));
+}
+
+/// The last segment of a path, without what is generic in it.
+fn name_of(written: &str) -> &str {
+    let end = written.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(written.len());
+    written[..end].rsplit("::").next().unwrap().trim_end_matches(':')
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            let of_code = !entry.ends_with("tests") && !entry.ends_with("target") && !entry.ends_with("fuzz");
+            found.extend(if of_code { sources(&entry) } else { Vec::new() });
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
+    }
+    found
+}
