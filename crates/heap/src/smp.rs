@@ -48,12 +48,9 @@ mod depot;
 mod large;
 mod magazine;
 mod medium;
-<<<<<<< HEAD
-pub mod owned;
-=======
 #[cfg(doctest)]
 mod misuse;
->>>>>>> smp
+pub mod owned;
 mod pages;
 mod plan;
 mod region;

@@ -85,10 +85,10 @@ const LAYERS: [Layer; 17] = [
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
     }),
     ("smp_owned", |_, backing, check| {
-        check(&SmpOwnedAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
+        check(&SmpOwnedAllocator::<_, _, { 2 * SMALL_REGION }>::with_region_size(backing, ThreadSlots));
     }),
     ("smp_owned, no slots", |_, backing, check| {
-        check(&SmpOwnedAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+        check(&SmpOwnedAllocator::<_, _, { 2 * SMALL_REGION }>::with_region_size(backing, NoSlots));
     }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
@@ -141,11 +141,7 @@ fn mapped_file() -> MappedFile {
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-<<<<<<< HEAD
-const ALONE: [Base; 7] = [
-=======
-const ALONE: [Base; 9] = [
->>>>>>> smp
+const ALONE: [Base; 10] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
