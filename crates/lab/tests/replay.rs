@@ -141,7 +141,7 @@ fn a_pool_whose_items_are_too_short_says_so() {
     let over = ["--over", "pool(64, page)", "--over", "pool(64KiB, page)"];
     let (_, figures) = lab.figures(&[&["replay", "t.trace"], &over[..], &QUICK].concat());
     let failure = stacks(&figures)[0]["failure"].as_str().unwrap();
-    assert!(failure.contains("at most 64 bytes a block, and the trace asks for up to 8"), "{failure}");
+    assert!(failure.contains("its items have 64 bytes, and the trace asks for up to 8"), "{failure}");
     assert_sound(&stacks(&figures)[1]);
 }
 

@@ -114,9 +114,8 @@ pub fn run(job: &str) -> anyhow::Result<()> {
             ensure!(dispatch::can_hold(&stack), "{stack} needs more memory than this machine has; make it smaller");
             let longest = program.longest_by_thread().into_iter().max().unwrap_or(0);
             if let Some(item) = stack.item_len() {
-                let wish =
-                    format!("the trace asks for up to {longest}; name a pool of items that long, or another stack");
-                ensure!(longest <= item, "{stack} serves at most {item} bytes a block, and {wish}");
+                let wish = "name a pool of items that long, or another stack";
+                ensure!(longest <= item, "its items have {item} bytes, and the trace asks for up to {longest}; {wish}");
             }
             match weigh {
                 false => serde_json::to_string(&dispatch::visit(&stack, Timing(task))?),
