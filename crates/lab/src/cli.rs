@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     replay::{campaign::Threads, touch::Policy},
-    stack::{Stack, WORDS},
+    stack::{self, Stack},
 };
 
 /// Choose an allocator by evidence
@@ -152,10 +152,10 @@ pub struct Replay {
 }
 
 fn replay_help() -> String {
-    let words = WORDS.map(|(word, meaning)| format!("  {word:<13} {meaning}\n")).concat();
+    let words = stack::words();
     format!(
-        "The words of a stack:\n{words}  SIZE is a number with KiB, MiB, GiB or nothing for bytes; spaces are free.\n\n\
-         Examples:\n  cargo lab replay build.trace --over 'arena(page)' --over system\n  \
+        "The words of a stack:{words}\n  SIZE is a number with KiB, MiB, GiB or nothing for bytes; spaces are free.\n\n\
+         Examples:\n  cargo lab replay build.trace --over 'smp(page)' --over system\n  \
          cargo lab replay build.trace --over 'fixed(64MiB)' --touch fill --rounds 3"
     )
 }

@@ -21,7 +21,10 @@ fn every_command_explains_itself_with_an_example() {
         assert!(own.out.lines().nth(2).is_some_and(|line| line.len() > 40), "a paragraph: {}", own.out);
     }
     assert!(!help.out.contains("replay-child"), "the lab's own word is hidden");
-    assert!(lab.run(&["replay", "--help"]).out.contains("arena(STACK)"), "the words of a stack");
+    let words = lab.run(&["replay", "--help"]).out;
+    for word in ["smp(STACK)", "arena(STACK)", "buffer_first(SIZE, STACK)", "pool(SIZE, STACK)", "stack(STACK)"] {
+        assert!(words.contains(word), "{word} is missing in {words}");
+    }
 }
 
 /// Arguments, the exit code, and what stderr must say.
@@ -50,6 +53,10 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
         &["\n        ^^^^", "did you mean page?", "fixed(SIZE)"],
     );
     assert_refused(&lab, &["replay", "t.trace", "--over", "fixed(0)"], 2, &["0 bytes", "for instance fixed(64KiB)"]);
+    let small = ["replay", "t.trace", "--over", "smp(fixed(64KiB))"];
+    assert_refused(&lab, &small, 2, &["pieces of 4MiB", "make it 8MiB at least"]);
+    let peer = ["replay", "t.trace", "--over", "snmalloc"];
+    assert_refused(&lab, &peer, 2, &["cargo lab bench smp", "LD_PRELOAD"]);
     let deep = "arena(".repeat(5000);
     assert_refused(&lab, &["replay", "t.trace", "--over", &deep], 2, &["more than 32 layers"]);
     if cfg!(not(feature = "mimalloc")) {

@@ -55,26 +55,47 @@ fn info_prints_what_the_trace_adds_up_to() {
 fn many_threads_replay_over_every_stack_without_an_error() {
     let lab = Lab::new();
     let summary = lab.trace("t.trace", 5, 300);
-    let over =
-        ["page", "system", "arena(page)", "arena(system)", "fixed(64MiB)", "arena(arena(page))", "arena(fixed(64MiB))"];
+    // One of each word on its own, then those that are called through a table.
+    let direct = [
+        "page",
+        "system",
+        "smp(page)",
+        "sync_arena(page)",
+        "arena(page)",
+        "arena(system)",
+        "fixed(64MiB)",
+        "stack(page)",
+    ];
+    let dynamic = [
+        "smp(system)",
+        "sync_arena(smp(page))",
+        "arena(arena(page))",
+        "arena(fixed(64MiB))",
+        "smp(fixed(64MiB))",
+        "buffer_first(64KiB, smp(page))",
+        "pool(16KiB, page)",
+    ];
+    let shared = ["page", "system", "smp(page)", "sync_arena(page)", "smp(system)", "sync_arena(smp(page))"];
+    let over = [&direct[..], &dynamic].concat();
     let mut arguments = vec!["replay", "t.trace"];
     arguments.extend(over.iter().flat_map(|stack| ["--over", stack]));
     arguments.extend(QUICK);
     let (_, figures) = lab.figures(&arguments);
     assert_eq!(figures["trace"]["peak_live_bytes"].as_u64(), Some(summary.peak_live_bytes));
     assert_eq!(stacks(&figures).len(), over.len());
-    for (stack, name) in stacks(&figures).iter().zip(over) {
+    for (stack, &name) in stacks(&figures).iter().zip(&over) {
         assert_sound(stack);
         assert_eq!(stack["stack"], name, "in the order in which they were named");
         assert_eq!(stack["peak_live_bytes"].as_u64(), Some(summary.peak_live_bytes));
-        assert_eq!(stack["one_thread"].as_bool(), Some(!["page", "system"].contains(&name)), "{stack}");
-        assert_eq!(stack["dynamic"].as_bool(), Some(["arena(arena(page))", "arena(fixed(64MiB))"].contains(&name)));
+        assert_eq!(stack["one_thread"].as_bool(), Some(!shared.contains(&name)), "{stack}");
+        assert_eq!(stack["dynamic"].as_bool(), Some(dynamic.contains(&name)), "{stack}");
     }
     let of = |name: &str| stacks(&figures).iter().find(|stack| stack["stack"] == name).unwrap();
     assert_eq!(of("page")["left_bytes"].as_u64(), Some(0), "pages go back one by one");
     assert!(of("page")["backing_allocs"].as_u64() > of("arena(page)")["backing_allocs"].as_u64());
     assert!(of("arena(page)")["left_bytes"].as_u64() > Some(0), "an arena keeps them to its end");
     assert_eq!(of("fixed(64MiB)")["left_bytes"].as_u64(), Some(64 << 20));
+    assert!(of("page")["backing_allocs"].as_u64() > of("smp(page)")["backing_allocs"].as_u64());
     assert!(figures["verdict"].as_str().unwrap().contains("is best on this trace"));
 }
 
@@ -114,12 +135,23 @@ fn a_stack_that_is_too_small_is_told_and_not_ranked() {
 }
 
 #[test]
+fn a_pool_whose_items_are_too_short_says_so() {
+    let lab = Lab::new();
+    lab.trace("t.trace", 1, 300);
+    let over = ["--over", "pool(64, page)", "--over", "pool(64KiB, page)"];
+    let (_, figures) = lab.figures(&[&["replay", "t.trace"], &over[..], &QUICK].concat());
+    let failure = stacks(&figures)[0]["failure"].as_str().unwrap();
+    assert!(failure.contains("its items have 64 bytes, and the trace asks for up to 8"), "{failure}");
+    assert_sound(&stacks(&figures)[1]);
+}
+
+#[test]
 fn compare_answers_in_one_sentence_and_80_columns() {
     let lab = Lab::new();
     let summary = lab.trace("t.trace", 2, 200);
     let (said, figures) = lab.figures(&[&["compare", "t.trace"], &QUICK[..]].concat());
     let names: Vec<&str> = stacks(&figures).iter().map(|stack| stack["stack"].as_str().unwrap()).collect();
-    for wanted in ["system", "page", "arena(page)", "arena(system)"] {
+    for wanted in ["system", "smp(page)", "page", "arena(page)", "arena(system)"] {
         assert!(names.contains(&wanted), "{names:?}");
     }
     assert!(names.iter().any(|name| name.starts_with("fixed(")), "{names:?}");
@@ -177,6 +209,13 @@ fn the_demo_records_a_program_and_says_what_serves_it_best() {
     assert_eq!(support::summary(&lab.path("demo.trace")).events, figures["trace"]["events"].as_u64().unwrap());
     stacks(&figures).iter().for_each(assert_shape);
     assert!(said.out.contains("recorded `cargo") && said.out.contains("is best on this trace"), "{}", said.out);
+    let over = ["smp(page)", "smp(system)", "sync_arena(page)", "stack(page)", "buffer_first(1MiB, smp(page))"];
+    let mut arguments = vec!["replay", "demo.trace"];
+    arguments.extend(over.iter().flat_map(|stack| ["--over", stack]));
+    arguments.extend(QUICK);
+    let (_, figures) = lab.figures(&arguments);
+    assert_eq!(stacks(&figures).len(), over.len());
+    stacks(&figures).iter().for_each(assert_sound);
 }
 
 #[test]

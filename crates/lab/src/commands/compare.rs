@@ -18,8 +18,9 @@ pub fn run(options: &Compare) -> anyhow::Result<()> {
 
 /// The stacks that may suit `program`.
 pub fn stacks(program: &Program) -> Vec<Stack> {
-    let mut stacks =
-        vec![Stack::System, Stack::Arena(Box::new(Stack::Page)), Stack::Arena(Box::new(Stack::System)), Stack::Page];
+    let page = || Box::new(Stack::Page);
+    let arena_of_system = Stack::Arena(Box::new(Stack::System));
+    let mut stacks = vec![Stack::System, Stack::Smp(page()), Stack::Arena(page()), arena_of_system, Stack::Page];
     if cfg!(feature = "mimalloc") {
         stacks.push(Stack::Mimalloc);
     }

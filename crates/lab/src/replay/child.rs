@@ -112,6 +112,11 @@ pub fn run(job: &str) -> anyhow::Result<()> {
         (Subject::Stack(text), weigh) => {
             let stack = Stack::parse(text)?;
             ensure!(dispatch::can_hold(&stack), "{stack} needs more memory than this machine has; make it smaller");
+            let longest = program.longest_by_thread().into_iter().max().unwrap_or(0);
+            if let Some(item) = stack.item_len() {
+                let wish = "name a pool of items that long, or another stack";
+                ensure!(longest <= item, "its items have {item} bytes, and the trace asks for up to {longest}; {wish}");
+            }
             match weigh {
                 false => serde_json::to_string(&dispatch::visit(&stack, Timing(task))?),
                 true => serde_json::to_string(&dispatch::visit_counted(&stack, Weighing(task))?),

@@ -1,21 +1,24 @@
 //! From a stack expression to an allocator.
 //!
 //! ```text
-//! page, system, mimalloc, arena(page), arena(system), fixed(N)   types of their own: calls are inlined
-//! any other composition                                           Box<dyn Allocator>: marked "dyn" in the table
-//! a counted stack                                                 Box<dyn Allocator> over a counting ground
+//! page, system, mimalloc, fixed(N), smp(page), sync_arena(page),
+//! stack(page), arena(page), arena(system)                          types of their own: calls are inlined
+//! any other composition                                            Box<dyn Allocator>: marked "dyn" in the table
+//! a counted stack                                                  Box<dyn Allocator> over a counting ground
 //! ```
+//!
+//! What is leaked here is a buffer or a small object of counts: the process ends with the replay of its one stack.
 
-use std::alloc::System;
+use std::{alloc::System, mem::MaybeUninit, num::NonZeroUsize};
 
-use terrace_core::{AllocStats, Allocator, Stats, SystemAllocator};
-use terrace_heap::{ArenaAllocator, StatsAllocator};
-use terrace_sys::PageAllocator;
-
-use super::{
-    buffer::OwnedBuffer,
-    target::{Foreign, Ours, Target, Virtual},
+use terrace_core::{Alignment, AllocStats, Allocator, Stats, SystemAllocator};
+use terrace_heap::{
+    ArenaAllocator, BufferFirstAllocator, FixedBufferAllocator, PoolAllocator, SmpAllocator, StackAllocator,
+    StatsAllocator, SyncArena,
 };
+use terrace_sys::{PageAllocator, ThreadSlots};
+
+use super::target::{Foreign, Ours, Target, Virtual};
 use crate::stack::Stack;
 
 /// Does something with a target whose type only this file knows.
@@ -32,8 +35,10 @@ pub trait Visitor {
 /// Whether [`visit`] reaches `stack` through a virtual call.
 pub fn is_dynamic(stack: &Stack) -> bool {
     match stack {
-        Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Fixed(_) => false,
+        Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
+        Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
+        Stack::BufferFirst(..) | Stack::Pool(..) => true,
     }
 }
 
@@ -44,34 +49,47 @@ pub fn visit<V: Visitor>(stack: &Stack, visitor: V) -> V::Output {
         Stack::System => visitor.shared(Foreign(System), None),
         #[cfg(feature = "mimalloc")]
         Stack::Mimalloc => visitor.shared(Foreign(mimalloc::MiMalloc), None),
-        Stack::Fixed(bytes) => visitor.local(Ours(OwnedBuffer::new(*bytes)), None),
+        Stack::Fixed(bytes) => visitor.local(Ours(FixedBufferAllocator::new(buffer(*bytes))), None),
+        Stack::Smp(backing) if **backing == Stack::Page => {
+            visitor.shared(Ours(SmpAllocator::with_decommit(PageAllocator, ThreadSlots)), None)
+        }
+        Stack::SyncArena(backing) if **backing == Stack::Page => {
+            visitor.shared(Ours(SyncArena::new(PageAllocator)), None)
+        }
+        Stack::Lifo(backing) if **backing == Stack::Page => {
+            visitor.local(Ours(StackAllocator::new(PageAllocator)), None)
+        }
         Stack::Arena(backing) if **backing == Stack::Page => {
             visitor.local(Ours(ArenaAllocator::new(PageAllocator)), None)
         }
         Stack::Arena(backing) if **backing == Stack::System => {
             visitor.local(Ours(ArenaAllocator::new(SystemAllocator)), None)
         }
-        _ => visitor.local(Virtual(Box::new(Ours(boxed(stack, None)))), None),
+        _ => match boxed_shared(stack, None) {
+            Some(shared) => visitor.shared(Virtual(Box::new(Ours(shared))), None),
+            None => visitor.local(Virtual(Box::new(Ours(boxed(stack, None)))), None),
+        },
     }
 }
 
 /// As [`visit`], over a ground that counts, where it is not a foreign malloc's own business.
 pub fn visit_counted<V: Visitor>(stack: &Stack, visitor: V) -> V::Output {
-    match stack {
-        Stack::System | Stack::Mimalloc => visit(stack, visitor),
-        Stack::Page => {
-            let counted: &'static StatsAllocator<PageAllocator> = leak(StatsAllocator::new(PageAllocator));
-            visitor.shared(Ours(counted), Some(counted))
-        }
-        _ => {
-            let mut ground: Ground = None;
-            let target = Ours(boxed(stack, Some(&mut ground)));
-            visitor.local(target, ground)
+    if matches!(stack, Stack::System | Stack::Mimalloc) {
+        return visit(stack, visitor);
+    }
+    let mut ground: Ground = None;
+    match boxed_shared(stack, Some(&mut ground)) {
+        Some(shared) => visitor.shared(Ours(shared), ground),
+        None => {
+            let local = boxed(stack, Some(&mut ground));
+            visitor.local(Ours(local), ground)
         }
     }
 }
 
 /// Who tells what a stack took from its ground, and still holds; nobody where that is not counted.
+///
+/// The buffer of `buffer_first` is not the ground's: what is counted is what did not fit into it.
 pub type Ground = Option<&'static dyn Stats>;
 
 /// The buffer of `fixed(SIZE)`: one request, held as long as the stack lives.
@@ -83,49 +101,98 @@ impl Stats for Buffer {
     }
 }
 
-/// Any stack, layer by layer. With a `ground` to fill, the lowest layer counts.
-///
-/// What it leaks is one small object of counts; the process ends with the replay of this stack.
-fn boxed(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Allocator> {
-    match stack {
+/// For one thread at a time.
+type Local = Box<dyn Allocator>;
+/// For many at once.
+type Shared = Box<dyn Allocator + Send + Sync>;
+
+/// Any stack that threads may share, layer by layer; `None` for the others. With a `ground` to fill, the lowest layer
+/// counts.
+fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Shared> {
+    Some(match stack {
         Stack::Page => over_ground(PageAllocator, ground),
         Stack::System => over_ground(SystemAllocator, ground),
         #[cfg(feature = "mimalloc")]
         Stack::Mimalloc => over_ground(terrace_core::GlobalBacking::new(&mimalloc::MiMalloc), ground),
         #[cfg(not(feature = "mimalloc"))]
         Stack::Mimalloc => unreachable!("the parser refuses a peer that is not built in"),
+        Stack::Smp(backing) => match (&**backing, ground) {
+            (Stack::Page, None) => Box::new(SmpAllocator::with_decommit(PageAllocator, ThreadSlots)),
+            (Stack::Page, Some(ground)) => {
+                Box::new(SmpAllocator::with_decommit(counted(PageAllocator, ground), ThreadSlots))
+            }
+            (backing, ground) => Box::new(SmpAllocator::new(boxed_shared(backing, ground)?, ThreadSlots)),
+        },
+        Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed_shared(backing, ground)?)),
+        Stack::Arena(_) | Stack::Lifo(_) | Stack::Fixed(_) | Stack::BufferFirst(..) | Stack::Pool(..) => return None,
+    })
+}
+
+/// Any stack.
+fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
+    if let Some(shared) = boxed_shared(stack, ground.as_deref_mut()) {
+        return shared;
+    }
+    match stack {
+        Stack::Smp(backing) => Box::new(SmpAllocator::new(boxed(backing, ground), ThreadSlots)),
+        Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed(backing, ground))),
         Stack::Arena(backing) => Box::new(ArenaAllocator::new(boxed(backing, ground))),
+        Stack::Lifo(backing) => Box::new(StackAllocator::new(boxed(backing, ground))),
         Stack::Fixed(bytes) => {
             if let Some(ground) = ground {
                 *ground = Some(leak(Buffer(*bytes)));
             }
-            Box::new(OwnedBuffer::new(*bytes))
+            Box::new(FixedBufferAllocator::new(buffer(*bytes)))
         }
+        Stack::BufferFirst(bytes, backing) => {
+            Box::new(BufferFirstAllocator::new(buffer(*bytes), boxed(backing, ground)))
+        }
+        Stack::Pool(bytes, backing) => {
+            let len = NonZeroUsize::new(*bytes as usize).unwrap_or(NonZeroUsize::MIN);
+            Box::new(PoolAllocator::new(boxed(backing, ground), len, item_alignment(*bytes)))
+        }
+        Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("threads may share it"),
     }
 }
 
-fn over_ground<A: Allocator + 'static>(lowest: A, ground: Option<&mut Ground>) -> Box<dyn Allocator> {
+/// As strict as the items' size keeps for free, at least malloc's and at most a page's.
+fn item_alignment(bytes: u64) -> Alignment {
+    let log2 = bytes.trailing_zeros().clamp(4, 12);
+    Alignment::new(1 << log2).unwrap_or(Alignment::ONE)
+}
+
+/// A buffer of so many bytes, not yet touched; whether they can be had was tried before.
+fn buffer(bytes: u64) -> &'static mut [MaybeUninit<u8>] {
+    Box::leak(Box::new_uninit_slice(bytes as usize))
+}
+
+fn over_ground<A: Allocator + Send + Sync + 'static>(lowest: A, ground: Option<&mut Ground>) -> Shared {
     match ground {
         None => Box::new(lowest),
-        Some(ground) => {
-            let counted: &'static StatsAllocator<A> = leak(StatsAllocator::new(lowest));
-            *ground = Some(counted);
-            Box::new(counted)
-        }
+        Some(ground) => Box::new(counted(lowest, ground)),
     }
+}
+
+fn counted<A: Allocator + 'static>(lowest: A, ground: &mut Ground) -> &'static StatsAllocator<A> {
+    let counted: &'static StatsAllocator<A> = leak(StatsAllocator::new(lowest));
+    *ground = Some(counted);
+    counted
 }
 
 fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// Whether this process can reserve `stack`'s buffer.
+/// Whether this process can reserve `stack`'s buffers, and count its items' bytes.
 pub fn can_hold(stack: &Stack) -> bool {
+    let has_room =
+        |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
     match stack {
-        Stack::Arena(backing) => can_hold(backing),
-        Stack::Fixed(bytes) => {
-            usize::try_from(*bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
-        }
         Stack::Page | Stack::System | Stack::Mimalloc => true,
+        Stack::Smp(backing) | Stack::Arena(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => {
+            can_hold(backing)
+        }
+        Stack::Fixed(bytes) => has_room(*bytes),
+        Stack::BufferFirst(bytes, backing) | Stack::Pool(bytes, backing) => has_room(*bytes) && can_hold(backing),
     }
 }

@@ -8,7 +8,6 @@
 //!          campaign: many children, interleaved ─▶ rows of crate::report
 //! ```
 
-mod buffer;
 pub mod campaign;
 pub mod child;
 mod dispatch;

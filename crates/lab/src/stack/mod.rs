@@ -1,4 +1,4 @@
-//! The stack of allocators as an expression: `arena(page)`, `fixed(64KiB)`, `system`.
+//! The stack of allocators as an expression: `smp(page)`, `buffer_first(64KiB, arena(page))`, `system`.
 //!
 //! ```text
 //! text ──parse──▶ Stack ──Display──▶ the same text, spelled one way
@@ -13,7 +13,7 @@
 mod parse;
 mod suggest;
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 pub use parse::ParseError;
 
@@ -29,11 +29,26 @@ pub enum Stack {
     System,
     /// `mimalloc`: a peer, there when the lab was built with the feature of that name.
     Mimalloc,
+    /// `smp(backing)`: the general-purpose allocator.
+    Smp(Box<Stack>),
     /// `arena(backing)`.
     Arena(Box<Stack>),
+    /// `sync_arena(backing)`: an arena for many threads.
+    SyncArena(Box<Stack>),
+    /// `stack(backing)`: last in, first out.
+    Lifo(Box<Stack>),
     /// `fixed(SIZE)`: one buffer of so many bytes.
     Fixed(u64),
+    /// `buffer_first(SIZE, backing)`: a buffer of so many bytes, and `backing` for what does not fit.
+    BufferFirst(u64, Box<Stack>),
+    /// `pool(SIZE, backing)`: items of so many bytes, for blocks of at most that length.
+    Pool(u64, Box<Stack>),
 }
+
+/// `smp` asks its backing for pieces of this size, aligned to it,
+const SMP_PIECE: u64 = terrace_heap::smp::REGION as u64;
+/// so that a buffer that lies anywhere must be twice as large to hold one.
+const SMP_BUFFER_MIN: u64 = 2 * SMP_PIECE;
 
 impl Stack {
     /// The stack that `text` writes.
@@ -48,7 +63,36 @@ impl Stack {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Page | Self::System | Self::Mimalloc => true,
-            Self::Arena(_) | Self::Fixed(_) => false,
+            Self::Smp(backing) | Self::SyncArena(backing) => backing.is_shared(),
+            Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
+        }
+    }
+
+    /// The length of the longest block, where it is a pool.
+    pub fn item_len(&self) -> Option<u64> {
+        match self {
+            // An item that is free holds a pointer.
+            Self::Pool(size, _) => Some((*size).max(size_of::<usize>() as u64)),
+            _ => None,
+        }
+    }
+
+    /// The layer for whose sake `smp` on this stack could serve nothing.
+    fn too_small_for_smp(&self) -> Option<&Self> {
+        match self {
+            Self::Page | Self::System | Self::Mimalloc => None,
+            Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
+                backing.too_small_for_smp()
+            }
+            Self::Fixed(size) => (*size < SMP_BUFFER_MIN).then_some(self),
+            Self::BufferFirst(size, backing) => {
+                if *size < SMP_BUFFER_MIN {
+                    backing.too_small_for_smp()
+                } else {
+                    None
+                }
+            }
+            Self::Pool(..) => Some(self),
         }
     }
 }
@@ -59,8 +103,13 @@ impl fmt::Display for Stack {
             Self::Page => f.write_str("page"),
             Self::System => f.write_str("system"),
             Self::Mimalloc => f.write_str("mimalloc"),
+            Self::Smp(backing) => write!(f, "smp({backing})"),
             Self::Arena(backing) => write!(f, "arena({backing})"),
+            Self::SyncArena(backing) => write!(f, "sync_arena({backing})"),
+            Self::Lifo(backing) => write!(f, "stack({backing})"),
             Self::Fixed(bytes) => write!(f, "fixed({})", Size(*bytes)),
+            Self::BufferFirst(bytes, backing) => write!(f, "buffer_first({}, {backing})", Size(*bytes)),
+            Self::Pool(bytes, backing) => write!(f, "pool({}, {backing})", Size(*bytes)),
         }
     }
 }
@@ -81,14 +130,27 @@ impl fmt::Display for Size {
 /// The units of a SIZE, the largest first.
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// How each word is written, as the help and the errors list them.
-pub const WORDS: [(&str, &str); 5] = [
+/// How each word is written, and what it means.
+const WORDS: [(&str, &str); 10] = [
     ("page", "the operating system's pages, one mapping a block"),
     ("system", "the C library's malloc"),
-    ("arena(STACK)", "blocks side by side in big pieces of STACK, all given back at the end"),
+    ("smp(STACK)", "the general-purpose allocator of Terrace, for any threads"),
+    ("arena(STACK)", "blocks side by side in big pieces, given back at the end"),
+    ("sync_arena(STACK)", "the same for threads that share it"),
+    ("stack(STACK)", "last in, first out"),
     ("fixed(SIZE)", "one buffer of SIZE bytes, for instance fixed(64KiB)"),
+    ("buffer_first(SIZE, STACK)", "one buffer, and STACK for what does not fit"),
+    ("pool(SIZE, STACK)", "items of SIZE bytes, for blocks of at most that length"),
     ("mimalloc", "the peer of that name (build with --features mimalloc)"),
 ];
+
+/// The words, one a line, for the help and the errors.
+pub fn words() -> String {
+    WORDS.iter().fold(String::new(), |mut text, (word, meaning)| {
+        let _ = write!(text, "\n  {word:<25} {meaning}");
+        text
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +165,34 @@ mod tests {
             leaves.push(Just(Stack::Mimalloc).boxed());
         }
         let leaf = proptest::strategy::Union::new(leaves);
-        leaf.prop_recursive(8, 8, 1, |inner| inner.prop_map(|stack| Stack::Arena(Box::new(stack))))
+        leaf.prop_recursive(8, 8, 1, |inner| {
+            (inner, 0..6, 1..=u64::MAX).prop_map(|(stack, layer, size)| {
+                let backing = Box::new(stack);
+                match layer {
+                    0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),
+                    0 | 1 => Stack::Arena(backing),
+                    2 => Stack::SyncArena(backing),
+                    3 => Stack::Lifo(backing),
+                    4 => Stack::BufferFirst(size, backing),
+                    _ => Stack::Pool(size, backing),
+                }
+            })
+        })
+    }
+
+    #[test]
+    fn threads_share_what_has_no_layer_of_one_thread() {
+        for (text, shared) in [
+            ("smp(page)", true),
+            ("smp(sync_arena(system))", true),
+            ("smp(arena(page))", false),
+            ("sync_arena(fixed(64KiB))", false),
+            ("stack(page)", false),
+            ("pool(64, page)", false),
+            ("buffer_first(64KiB, smp(page))", false),
+        ] {
+            assert_eq!(Stack::parse(text).unwrap().is_shared(), shared, "{text}");
+        }
     }
 
     proptest! {
@@ -115,7 +204,7 @@ mod tests {
         #[test]
         fn spaces_are_free(stack in any_stack(), spaces in proptest::collection::vec(0usize..3, 64)) {
             let mut gaps = spaces.into_iter().cycle();
-            let spaced = stack.to_string().replace('(', " ( ").replace(')', &format!("{})", " ".repeat(gaps.next().unwrap())));
+            let spaced = stack.to_string().replace('(', " ( ").replace(',', " ,").replace(')', &format!("{})", " ".repeat(gaps.next().unwrap())));
             prop_assert_eq!(Stack::parse(&format!("  {spaced}\t")).unwrap(), stack);
         }
 
@@ -127,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_of_its_own_letters_makes_the_parser_panic(text in "[a-ik-z0-9KMGiB(), é]{0,60}") {
+        fn no_text_of_its_own_letters_makes_the_parser_panic(text in "[a-ik-z0-9KMGiB(),_ é]{0,60}") {
             if let Err(error) = Stack::parse(&text) {
                 let _ = error.to_string();
             }

@@ -1,7 +1,9 @@
 //! The parser of stack expressions, by recursive descent over characters.
 //!
 //! ```text
-//! bytes := "page" | "system" | "mimalloc" | "arena(" bytes ")" | "fixed(" SIZE ")"
+//! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")"
+//!        | "smp(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")"
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! ```
 //!
@@ -11,7 +13,10 @@
 
 use std::fmt;
 
-use super::{MAX_DEPTH, Stack, UNITS, WORDS, suggest};
+use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, WORDS, suggest};
+
+/// Other people's allocators that no stack can name, since each needs a build of its own.
+const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
 
 /// Why a text is no stack, where, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +41,7 @@ impl fmt::Display for ParseError {
         writeln!(f, "  {line}")?;
         write!(f, "  {}{}", " ".repeat(self.at), "^".repeat(self.width))?;
         if self.show_words {
-            write!(f, "\nthe words of a stack are:")?;
-            for (word, meaning) in WORDS {
-                write!(f, "\n  {word:<13} {meaning}")?;
-            }
+            write!(f, "\nthe words of a stack are:{}", super::words())?;
         }
         Ok(())
     }
@@ -74,17 +76,24 @@ impl Parser<'_> {
             "system" => self.leaf(Stack::System),
             "mimalloc" if cfg!(feature = "mimalloc") => self.leaf(Stack::Mimalloc),
             "mimalloc" => Err(self.not_built_in(start, &word)),
-            "arena" => {
-                self.expect('(', "a backing, as in arena(page)")?;
-                let backing = self.stack(depth + 1)?;
-                self.expect(')', "the end of arena(…)")?;
-                Ok(Stack::Arena(Box::new(backing)))
-            }
+            peer if PEERS.contains(&peer) => Err(self.peer(start, peer)),
+            "smp" => self.smp(depth),
+            "arena" => Ok(Stack::Arena(self.backing(&word, depth)?)),
+            "sync_arena" => Ok(Stack::SyncArena(self.backing(&word, depth)?)),
+            "stack" => Ok(Stack::Lifo(self.backing(&word, depth)?)),
             "fixed" => {
                 self.expect('(', "a size, as in fixed(64KiB)")?;
-                let bytes = self.size()?;
+                let bytes = self.size("fixed(64KiB)")?;
                 self.expect(')', "the end of fixed(…)")?;
                 Ok(Stack::Fixed(bytes))
+            }
+            "buffer_first" => {
+                let (size, backing) = self.size_and_backing("buffer_first(64KiB, page)", depth)?;
+                Ok(Stack::BufferFirst(size, backing))
+            }
+            "pool" => {
+                let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
+                Ok(Stack::Pool(size, backing))
             }
             _ => Err(self.unknown(start, &word)),
         }
@@ -100,7 +109,38 @@ impl Parser<'_> {
         Ok(stack)
     }
 
-    fn size(&mut self) -> Result<u64, ParseError> {
+    /// What stands in the brackets after `word`.
+    fn backing(&mut self, word: &str, depth: usize) -> Result<Box<Stack>, ParseError> {
+        self.expect('(', &format!("a backing, as in {word}(page)"))?;
+        let backing = self.stack(depth + 1)?;
+        self.expect(')', &format!("the end of {word}(…)"))?;
+        Ok(Box::new(backing))
+    }
+
+    fn smp(&mut self, depth: usize) -> Result<Stack, ParseError> {
+        self.skip_spaces();
+        let inside = self.at + 1;
+        let backing = self.backing("smp", depth)?;
+        let Some(small) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
+        let message = format!("smp takes pieces of {}, aligned to as much, and {small} has none", Size(SMP_PIECE));
+        let remedy = match small {
+            Stack::Pool(..) => "put the pool on top, as in pool(64, smp(page))".into(),
+            _ => format!("make it {} at least", Size(SMP_BUFFER_MIN)),
+        };
+        Err(self.error(inside, self.at - 1 - inside, message, remedy))
+    }
+
+    /// What stands in the brackets of `example`.
+    fn size_and_backing(&mut self, example: &str, depth: usize) -> Result<(u64, Box<Stack>), ParseError> {
+        self.expect('(', &format!("a size, as in {example}"))?;
+        let size = self.size(example)?;
+        self.expect(',', &format!("a comma and a backing, as in {example}"))?;
+        let backing = self.stack(depth + 1)?;
+        self.expect(')', &format!("the end, as in {example}"))?;
+        Ok((size, Box::new(backing)))
+    }
+
+    fn size(&mut self, example: &str) -> Result<u64, ParseError> {
         self.skip_spaces();
         let start = self.at;
         let digits = self.take_while(|c| c.is_ascii_digit());
@@ -127,8 +167,8 @@ impl Parser<'_> {
         let width = self.at - start;
         match bytes {
             Some(0) => {
-                let remedy = "write a size of at least 1, for instance fixed(64KiB)";
-                Err(self.error(start, width, "a buffer of 0 bytes can serve nothing", remedy))
+                let remedy = format!("write a size of at least 1, for instance {example}");
+                Err(self.error(start, width, "what has 0 bytes can serve nothing", remedy))
             }
             Some(bytes) => Ok(bytes),
             None => {
@@ -178,6 +218,13 @@ impl Parser<'_> {
             message,
             format!("run `cargo run --release -p terrace-lab --features {word} -- …` in place of `cargo lab …`"),
         )
+    }
+
+    fn peer(&self, start: usize, word: &str) -> ParseError {
+        let message = format!("{word} is a peer that no stack can name");
+        let remedy = "compare by `cargo lab bench smp`, or preload it, and the word system means it: \
+                      `LD_PRELOAD=… cargo lab replay … --over system`";
+        self.error(start, word.len(), message, remedy)
     }
 
     fn error(&self, at: usize, width: usize, message: impl Into<String>, remedy: impl Into<String>) -> ParseError {
@@ -242,6 +289,52 @@ mod tests {
         assert!(error("fixed(99999999999999999999)").contains("too large"));
         assert!(error("fixed(18014398509481984KiB)").contains("too large"));
         assert!(error("").contains("a stack is missing here"));
+    }
+
+    #[test]
+    fn layers_with_a_size_and_a_backing_are_read() {
+        let page = || Box::new(Stack::Page);
+        for (text, stack) in [
+            ("smp(page)", Stack::Smp(page())),
+            ("sync_arena(page)", Stack::SyncArena(page())),
+            ("stack(page)", Stack::Lifo(page())),
+            ("pool(256,page)", Stack::Pool(256, page())),
+            ("buffer_first( 64KiB , arena(page) )", Stack::BufferFirst(64 << 10, Box::new(Stack::Arena(page())))),
+            ("smp(fixed(8MiB))", Stack::Smp(Box::new(Stack::Fixed(8 << 20)))),
+        ] {
+            assert_eq!(Stack::parse(text), Ok(stack), "{text}");
+        }
+    }
+
+    #[test]
+    fn layers_that_lack_something_show_how_they_are_written() {
+        assert!(error("pool(page)").contains("expected a number of bytes"));
+        assert!(error("pool(64)").contains("expected a comma and a backing, as in pool(64, page)"));
+        assert!(error("pool(0, page)").contains("at least 1, for instance pool(64, page)"));
+        assert!(error("buffer_first(64KiB, page").contains("the end, as in buffer_first(64KiB, page)"));
+        assert!(error("smp").contains("expected a backing, as in smp(page)"));
+        assert!(error("snp(page)").contains("did you mean smp?"));
+        assert!(error("syncarena(page)").contains("did you mean sync_arena?"));
+        assert!(error("bufer_frist(64KiB, page)").contains("did you mean buffer_first?"));
+    }
+
+    #[test]
+    fn what_has_no_piece_for_smp_is_refused_with_the_remedy() {
+        let shown = error("smp(  arena(fixed(1MiB)))");
+        assert!(shown.contains("pieces of 4MiB") && shown.contains("fixed(1MiB) has none; make it 8MiB"), "{shown}");
+        assert!(shown.contains("\n      ^^^^^^^^^^^^^^^^^^^^"), "{shown}");
+        assert!(error("smp(pool(64MiB, page))").contains("pool(64, smp(page))"));
+        assert!(error("smp(buffer_first(1KiB, fixed(1MiB)))").contains("fixed(1MiB) has none"));
+        assert!(Stack::parse("smp(buffer_first(1KiB, page))").is_ok());
+    }
+
+    #[test]
+    fn a_peer_that_no_stack_can_name_says_how_to_compare_with_it() {
+        for peer in PEERS {
+            let shown = error(&format!("arena({peer})"));
+            assert!(shown.contains("cargo lab bench smp") && shown.contains("LD_PRELOAD"), "{shown}");
+            assert!(!shown.contains("did you mean"), "{shown}");
+        }
     }
 
     #[test]

@@ -35,13 +35,15 @@ fn edits(from: &str, to: &str) -> usize {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 5] = ["page", "system", "arena", "fixed", "mimalloc"];
+    const KNOWN: [&str; 7] = ["page", "system", "smp", "arena", "sync_arena", "fixed", "mimalloc"];
 
     #[test]
     fn a_slip_of_the_fingers_is_recognised() {
         assert_eq!(nearest("aerna", KNOWN), Some("arena"));
         assert_eq!(nearest("Pages", KNOWN), Some("page"));
         assert_eq!(nearest("mimaloc", KNOWN), Some("mimalloc"));
+        assert_eq!(nearest("smpp", KNOWN), Some("smp"));
+        assert_eq!(nearest("sync-arena", KNOWN), Some("sync_arena"));
     }
 
     #[test]
