@@ -28,14 +28,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             }
             self.empty_idle_slots(table);
         }
-        for class in 0..CLASSES {
-            loop {
-                let chain = self.depot(class).pop_chain(class);
-                let Some(chain) = chain else { break };
-                // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain, KEEP) };
-            }
-        }
+        self.empty_depot();
         self.empty_runs();
         self.purge_to(0);
     }
@@ -119,10 +112,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         found
     }
 
-    /// Gives the depot's chains and the runs at hand back to the pages, for a run that is wanted. `true`: there may be one now.
+    /// Gives the depot's chains back to their slabs.
     #[track_caller]
-    pub(super) fn reclaim(&self, pages: usize) -> bool {
-        let before = self.state().free_pages();
+    fn empty_depot(&self) {
         for class in 0..CLASSES {
             loop {
                 let chain = self.depot(class).pop_chain(class);
@@ -131,6 +123,13 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 unsafe { self.take_back(class, chain, KEEP) };
             }
         }
+    }
+
+    /// Gives the depot's chains and the runs at hand back to the pages, for a run that is wanted. `true`: there may be one now.
+    #[track_caller]
+    pub(super) fn reclaim(&self, pages: usize) -> bool {
+        let before = self.state().free_pages();
+        self.empty_depot();
         self.empty_runs();
         self.state().free_pages() >= before + pages
     }
