@@ -78,20 +78,6 @@ impl Drop for Guard {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadSlots;
 
-impl ThreadSlots {
-    /// Gives back the numbers of all other threads, in the child of a fork, where they do not exist.
-    ///
-    /// # Safety
-    /// The calling thread is the only one of the process. None of the others was in the middle of a call of an allocator
-    /// on these slots when the process was copied: its magazine would be found half changed.
-    pub unsafe fn forget_other_threads(&self) {
-        let own = NUMBER.get();
-        for number in (1..=Numbers::MOST).filter(|&number| number != own) {
-            HELD.give_back(number);
-        }
-    }
-}
-
 // SAFETY: by I1 a number is one thread's or one adopter's at a time, with the order of I2; a thread does one thing at
 // a time, so `leave` has nothing to do. `count` is settled by the first call.
 unsafe impl Slots for ThreadSlots {
