@@ -21,12 +21,12 @@ pub fn replay(script: &Script) -> Outcome {
     let mut outcome = Outcome::default();
     for line in script.each() {
         let before = line.op.get(1).and_then(|_| blocks.find(line.id()));
-        let (ours, zigs) = (decide(line, &mut blocks), line.decision());
+        let (ours, zigs) = (decide(&PageAllocator, line, &mut blocks), line.decision());
         assert!(as_good(&ours, zigs), "ours: {ours}, at {}", script.place(line));
         outcome.compared += 1;
         if ours != zigs {
             outcome.beyond += 1;
-            undo(line.id(), before, &mut blocks);
+            undo(&PageAllocator, line.id(), before, &mut blocks);
         }
     }
     blocks.free_all(&PageAllocator);
@@ -34,13 +34,13 @@ pub fn replay(script: &Script) -> Outcome {
 }
 
 /// Our decision in Zig's words: what was granted has been done.
-fn decide(line: &Line, blocks: &mut Blocks) -> String {
+pub fn decide(allocator: &dyn Allocator, line: &Line, blocks: &mut Blocks) -> String {
     match line.op[0].as_str() {
-        "a" => blocks.alloc(&PageAllocator, line).map_or("null", |_| "ok").to_string(),
-        "r" => blocks.resize(&PageAllocator, line).to_string(),
+        "a" => blocks.alloc(allocator, line).map_or("null", |_| "ok").to_string(),
+        "r" => blocks.resize(allocator, line).to_string(),
         "m" => {
             let before = blocks.get(line.id());
-            match blocks.remap(&PageAllocator, line) {
+            match blocks.remap(allocator, line) {
                 None => "null",
                 // `ok` means that the page count grew, wherever the block now is.
                 Some(_) if pages(line.number_at(2)) > pages(before.len()) => "ok",
@@ -50,12 +50,12 @@ fn decide(line: &Line, blocks: &mut Blocks) -> String {
             .to_string()
         }
         "f" => {
-            blocks.free(&PageAllocator, line.id());
+            blocks.free(allocator, line.id());
             "ok".to_string()
         }
         "q" => format!("live={}", blocks.count()),
         "d" => {
-            blocks.free_all(&PageAllocator);
+            blocks.free_all(allocator);
             "ok".to_string()
         }
         other => panic!("an operation that the README does not name: {other}"),
@@ -68,19 +68,26 @@ pub fn as_good(ours: &str, zigs: &str) -> bool {
 }
 
 /// Takes back what Zig refused and ours granted.
-fn undo(id: u32, before: Option<Block>, blocks: &mut Blocks) {
-    let Some(old) = before else { return blocks.free(&PageAllocator, id) };
+pub fn undo(allocator: &dyn Allocator, id: u32, before: Option<Block>, blocks: &mut Blocks) {
+    let Some(old) = before else { return blocks.free(allocator, id) };
     let old_len = NonZeroUsize::new(old.len()).expect("a live block");
     let Block { memory, alignment } = blocks.get(id);
     // SAFETY: live, with its alignment.
-    let restored = unsafe { PageAllocator.resize(memory, alignment, old_len) };
+    let restored = unsafe { allocator.resize(memory, alignment, old_len) };
     if restored {
         return blocks.set(id, memory.cast(), old_len, alignment);
     }
     // A shrink was granted, and the pages that it gave back may be another's now.
-    blocks.free(&PageAllocator, id);
-    let start = PageAllocator.alloc(old_len, alignment).expect("as much as before");
-    blocks.set(id, start, old_len, alignment);
+    anew(allocator, id, old_len.get(), blocks);
+}
+
+/// What a caller does who is refused; the bytes of these blocks are nobody's.
+pub fn anew(allocator: &dyn Allocator, id: u32, len: usize, blocks: &mut Blocks) {
+    let Block { alignment, .. } = blocks.get(id);
+    blocks.free(allocator, id);
+    let len = NonZeroUsize::new(len).expect("a length");
+    let start = allocator.alloc(len, alignment).expect("as much as Zig's has");
+    blocks.set(id, start, len, alignment);
 }
 
 pub const fn pages(len: usize) -> usize {

@@ -19,8 +19,8 @@ use terrace_sys::{PageAllocator, ThreadSlots, page_size};
 
 use crate::{
     blocks::{Block, Blocks},
-    page::{as_good, pages},
-    script::{Line, Outcome, Script},
+    page::{anew, as_good, decide, undo},
+    script::{Outcome, Script},
 };
 
 type Smp = SmpAllocator<PageAllocator, ThreadSlots>;
@@ -87,58 +87,6 @@ pub fn replay(script: &Script) -> Outcome {
     let out: usize = (0..).map_while(|class| smp.class_stats(class)).map(|stats| stats.blocks_out).sum();
     assert_eq!(out, 0, "{}: every block has come back", script.name);
     outcome
-}
-
-/// Our decision in Zig's words: what was granted has been done.
-fn decide(smp: &Smp, line: &Line, blocks: &mut Blocks) -> String {
-    match line.op[0].as_str() {
-        "a" => blocks.alloc(smp, line).map_or("null", |_| "ok").to_string(),
-        "r" => blocks.resize(smp, line).to_string(),
-        "m" => {
-            let before = blocks.get(line.id());
-            match blocks.remap(smp, line) {
-                None => "null",
-                // `ok` means that the page count grew, wherever the block now is.
-                Some(_) if pages(line.number_at(2)) > pages(before.len()) => "ok",
-                Some(start) if start == before.memory.cast() => "same",
-                Some(_) => panic!("moved without need"),
-            }
-            .to_string()
-        }
-        "f" => {
-            blocks.free(smp, line.id());
-            "ok".to_string()
-        }
-        "q" => format!("live={}", blocks.count()),
-        "d" => {
-            blocks.free_all(smp);
-            "ok".to_string()
-        }
-        other => panic!("an operation that the README does not name: {other}"),
-    }
-}
-
-/// Takes back what Zig refused and ours granted.
-fn undo(smp: &Smp, id: u32, before: Option<Block>, blocks: &mut Blocks) {
-    let Some(old) = before else { return blocks.free(smp, id) };
-    let old_len = NonZeroUsize::new(old.len()).expect("a live block");
-    let Block { memory, alignment } = blocks.get(id);
-    // SAFETY: live, with its alignment.
-    let restored = unsafe { smp.resize(memory, alignment, old_len) };
-    if restored {
-        return blocks.set(id, memory.cast(), old_len, alignment);
-    }
-    // A shrink was granted, and the pages that it gave back may be another's now.
-    anew(smp, id, old_len.get(), blocks);
-}
-
-/// What a caller does who is refused; the bytes of these blocks are nobody's.
-fn anew(smp: &Smp, id: u32, len: usize, blocks: &mut Blocks) {
-    let Block { alignment, .. } = blocks.get(id);
-    blocks.free(smp, id);
-    let len = NonZeroUsize::new(len).expect("a length");
-    let start = smp.alloc(len, alignment).expect("as much as Zig's has");
-    blocks.set(id, start, len, alignment);
 }
 
 const fn is_small(len: usize, alignment: Alignment) -> bool {
