@@ -203,11 +203,16 @@ fn cells() -> Vec<Result<String, String>> {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let result = match pairs.get(at) {
-                        Some((base, layer)) => over(base, layer),
-                        None if at < count => cell(ALONE[at - pairs.len()].1),
+                    let (name, result) = match pairs.get(at) {
+                        Some((base, layer)) => (format!("{} over {}", layer.0, base.0), over(base, layer)),
+                        None if at < count => {
+                            let (name, make) = ALONE[at - pairs.len()];
+                            (name.to_owned(), cell(make))
+                        }
                         None => return,
                     };
+                    // Told at once: with many programs the whole takes hours.
+                    eprintln!("{name}: {}", result.as_deref().unwrap_or_else(|breach| breach));
                     done.lock().expect("nobody panicked")[at] = result;
                 }
             });
