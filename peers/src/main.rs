@@ -105,15 +105,16 @@ impl Group {
         }
     }
 
-    /// Requests to the backing, or system calls, of one repetition.
-    fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
+    /// Requests to the backing, or system calls, of one repetition, where the group is about allocators.
+    fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<Option<f64>> {
         match self {
-            Self::Arena | Self::Fixed | Self::Pool | Self::Memops | Self::Smp => {
+            Self::Memops => Ok(None),
+            Self::Arena | Self::Fixed | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
-                Ok((counting::requests() - before) as f64 / 10.0)
+                Ok(Some((counting::requests() - before) as f64 / 10.0))
             }
-            Self::Page => child::system_calls(self.name(), cell, competitor.name),
+            Self::Page => child::system_calls(self.name(), cell, competitor.name).map(Some),
         }
     }
 }
@@ -154,7 +155,9 @@ fn measure(group: Group, cell: &Cell, rounds: usize, instructions: bool) -> Resu
     let timed = harness::time(cell, rounds.max(1), &mut competitors);
     let mut row = harness::row(group.name(), cell, &competitors, &timed);
     for competitor in &mut competitors {
-        row.requests.insert(competitor.name, group.requests(cell, competitor)?);
+        if let Some(requests) = group.requests(cell, competitor)? {
+            row.requests.insert(competitor.name, requests);
+        }
         if instructions {
             let counted = child::instructions(group.name(), cell, competitor.name)?
                 .context("--instructions needs valgrind: install it, or leave the option out")?;

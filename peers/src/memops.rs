@@ -70,8 +70,8 @@ pub fn force(name: &str) -> Result<()> {
 
 fn words(size: usize) -> String {
     match size {
-        _ if size % (1 << 20) == 0 => format!("{} MiB", size >> 20),
-        _ if size % (1 << 10) == 0 => format!("{} KiB", size >> 10),
+        _ if size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
+        _ if size.is_multiple_of(1 << 10) => format!("{} KiB", size >> 10),
         _ => format!("{size} B"),
     }
 }
@@ -146,24 +146,18 @@ fn buffer(size: usize) -> NonNull<[u8]> {
 
 /// Ours and the C library's.
 pub fn competitors(cell: &Cell) -> Vec<Competitor> {
-    let work = Rc::new(Work::new(cell));
-    let count = cell.count;
-    let (ours, theirs) = (Rc::clone(&work), work);
-    let (ours, theirs): (Box<dyn FnMut(usize)>, Box<dyn FnMut(usize)>) = match cell.kind.split(' ').next() {
-        Some("copy") => (
-            Box::new(move |repetitions| copy_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| copy_theirs(&theirs, count * repetitions)),
-        ),
-        Some("fill") => (
-            Box::new(move |repetitions| fill_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| fill_theirs(&theirs, count * repetitions)),
-        ),
-        _ => (
-            Box::new(move |repetitions| compare_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| compare_theirs(&theirs, count * repetitions)),
-        ),
+    type Run = fn(&Work, usize);
+    let (ours, theirs): (Run, Run) = match cell.kind.split(' ').next() {
+        Some("copy") => (copy_ours, copy_theirs),
+        Some("fill") => (fill_ours, fill_theirs),
+        _ => (compare_ours, compare_theirs),
     };
-    vec![Competitor { name: OURS, run: ours }, Competitor { name: "libc", run: theirs }]
+    let (work, count) = (Rc::new(Work::new(cell)), cell.count);
+    let competitor = |name, run: Run| {
+        let work = Rc::clone(&work);
+        Competitor { name, run: Box::new(move |repetitions| run(&work, count * repetitions)) }
+    };
+    vec![competitor(OURS, ours), competitor("libc", theirs)]
 }
 
 fn copy_ours(work: &Work, number: usize) {

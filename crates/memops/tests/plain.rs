@@ -41,8 +41,8 @@ proptest! {
             let mut expected = room.clone();
             let copied = copy(&mut room[to..to + other], &source[from..]);
             assert_eq!(copied, len.min(other));
-            for index in 0..copied {
-                expected[to + index] = source[from + index];
+            for (to, from) in expected[to..].iter_mut().zip(&source[from..]).take(copied) {
+                *to = *from;
             }
             assert!(room == expected, "{level:?}");
         });
