@@ -1,14 +1,13 @@
 //! The group `memops`: our copy, fill and compare beside the C library's.
 //!
-//! Both are called the same way: through a function pointer that the compiler cannot see through, with pointers and a
-//! length. The C library's is the function's own address, so it pays for no stub.
+//! Both are called by name, as Rust code does, with pointers and a length that the compiler does not know: each is one call through
+//! a table, ours that of the level, the C library's that of the dynamic linker. None is inlined.
 //!
 //! - **M1** An offset is below `MARGIN` and a length at most that of the cell, so all lies in buffers that are `MARGIN` longer.
 
-use std::{cmp::Ordering, ffi::c_int, hint::black_box, num::NonZeroUsize, ptr::NonNull, rc::Rc};
+use std::{hint::black_box, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use anyhow::{Context, Result, ensure};
-use libc::{c_void, size_t};
 use serde::Deserialize;
 use terrace_core::{Alignment, Allocator};
 use terrace_memops::raw;
@@ -161,37 +160,31 @@ pub fn competitors(cell: &Cell) -> Vec<Competitor> {
 }
 
 fn copy_ours(work: &Work, number: usize) {
-    let copy = black_box(raw::copy as unsafe fn(*mut u8, *const u8, usize));
     // SAFETY: M1; two buffers do not overlap.
-    work.run(number, |to, from, len| unsafe { copy(to, from, len) });
+    work.run(number, |to, from, len| unsafe { raw::copy(to, from, len) });
 }
 
 fn copy_theirs(work: &Work, number: usize) {
-    let copy = black_box(libc::memcpy as unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void);
     // SAFETY: as above.
-    work.run(number, |to, from, len| _ = unsafe { copy(to.cast(), from.cast(), len) });
+    work.run(number, |to, from, len| _ = unsafe { libc::memcpy(to.cast(), from.cast(), len) });
 }
 
 fn fill_ours(work: &Work, number: usize) {
-    let fill = black_box(raw::fill as unsafe fn(*mut u8, u8, usize));
     // SAFETY: M1.
-    work.run(number, |to, _, len| unsafe { fill(to, 0x5A, len) });
+    work.run(number, |to, _, len| unsafe { raw::fill(to, 0x5A, len) });
 }
 
 fn fill_theirs(work: &Work, number: usize) {
-    let fill = black_box(libc::memset as unsafe extern "C" fn(*mut c_void, c_int, size_t) -> *mut c_void);
     // SAFETY: M1.
-    work.run(number, |to, _, len| _ = unsafe { fill(to.cast(), 0x5A, len) });
+    work.run(number, |to, _, len| _ = unsafe { libc::memset(to.cast(), 0x5A, len) });
 }
 
 fn compare_ours(work: &Work, number: usize) {
-    let compare = black_box(raw::compare as unsafe fn(*const u8, *const u8, usize) -> Ordering);
     // SAFETY: M1.
-    work.run(number, |a, b, len| _ = black_box(unsafe { compare(a, b, len) }));
+    work.run(number, |a, b, len| _ = black_box(unsafe { raw::compare(a, b, len) }));
 }
 
 fn compare_theirs(work: &Work, number: usize) {
-    let compare = black_box(libc::memcmp as unsafe extern "C" fn(*const c_void, *const c_void, size_t) -> c_int);
     // SAFETY: M1.
-    work.run(number, |a, b, len| _ = black_box(unsafe { compare(a.cast(), b.cast(), len) }));
+    work.run(number, |a, b, len| _ = black_box(unsafe { libc::memcmp(a.cast(), b.cast(), len) }));
 }

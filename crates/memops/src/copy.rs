@@ -17,12 +17,12 @@ use crate::vector::Vector;
 /// From so many bytes on the C library is as fast or faster: its strings of the processor's own, and stores past the caches.
 const LIBRARY: usize = 512 << 10;
 
-/// Copies `len` bytes.
+/// Copies `len` bytes: up to 256 with `S`, with `L` above.
 ///
 /// # Safety
-/// `src` can be read and `dst` written for `len` bytes; they do not overlap; the machine has the vector.
+/// `src` can be read and `dst` written for `len` bytes; they do not overlap; the machine has the vectors.
 #[inline(always)]
-pub(crate) unsafe fn any<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
+pub(crate) unsafe fn any<S: Vector, L: Vector>(dst: *mut u8, src: *const u8, len: usize) {
     // A branch with `N` bytes from both ends has `N <= len <= 2 N`.
     if len < 16 {
         if len >= 8 {
@@ -44,9 +44,12 @@ pub(crate) unsafe fn any<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
     } else if len <= 64 {
         // SAFETY: as above.
         unsafe { ends::<32>(dst, src, len) }
+    } else if len <= 256 {
+        // SAFETY: as above.
+        unsafe { wide::<S>(dst, src, len) }
     } else {
         // SAFETY: as above.
-        unsafe { wide::<V>(dst, src, len) }
+        unsafe { wide::<L>(dst, src, len) }
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Level {
     Sse2,
     /// 32 bytes, on x86-64 where it is found at run time, with BMI, LZCNT and POPCNT.
     Avx2,
-    /// 64 bytes under a mask, on x86-64 where F, BW and VL are found at run time; 32 bytes for long ranges.
+    /// 64 bytes, also under a mask, on x86-64 where F, BW and VL are found at run time; 32 bytes for what is longer than 256.
     Avx512,
     /// 16 bytes, on 64-bit ARM, but for kernels that are compiled without.
     Neon,
