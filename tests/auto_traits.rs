@@ -19,6 +19,7 @@ use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
+use terrace_memops::{Features, Level};
 use terrace_sync::{Held, Lock, NoSlots, Slots, Zeroes};
 use terrace_sys::{
     MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, ThreadSlots, TunedPageAllocator,
@@ -131,6 +132,9 @@ table! {
     CallOp:                                 no   no   yes   yes   yes;
     StatsAllocator<All>:                    yes  yes  no    yes   yes;
     StatsAllocator<Bare>:                   no   no   no    yes   no;
+
+    Features:                               yes  yes  yes   yes   yes;
+    Level:                                  yes  yes  yes   yes   yes;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;

@@ -188,6 +188,7 @@ Examples:
   cargo lab bench page
   cargo lab bench arena --json arena.json
   cargo lab bench arena -- --instructions
+  cargo lab bench memops
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {

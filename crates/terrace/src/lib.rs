@@ -5,7 +5,7 @@
 //!   Global              the same as the program's #[global_allocator]       global.rs
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
-//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name
+//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; memops, with copy, fill and compare
 //! ```
 //!
 //! One line gives a program another malloc:
@@ -40,6 +40,7 @@ mod gpa;
 
 pub use terrace_core::*;
 pub use terrace_heap::*;
+pub use terrace_memops as memops;
 pub use terrace_sync::{NoSlots, Slots};
 pub use terrace_sys::*;
 
