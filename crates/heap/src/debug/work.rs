@@ -1,0 +1,641 @@
+//! The four functions: a record beside each block, its canaries and its fill, and the quarantine that it ends in.
+//!
+//! ```text
+//! make    ask backing ─▶ guard, paint ─▶ lock: enroll          no seat: a larger table first, or the block goes back
+//! resize  lock: begin ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: end
+//! remap   lock: take  ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: seat
+//! free    lock: claim ─▶ look at canaries ─▶ fill, seal ─▶ lock: hold ─▶ the oldest: look at the fill ─▶ lock: forget ─▶ backing
+//! ```
+//!
+//! A record is promised, taken or changed before the backing hears of the call, and forgotten before the block goes back: so
+//! the backing can hand an address to another thread at once (clause 6).
+
+use core::{num::NonZeroUsize, panic::Location, ptr::NonNull, sync::atomic::Ordering};
+
+use terrace_core::{Alignment, AllocError, Allocator};
+use terrace_sync::Held;
+
+use super::{
+    DebugAllocator, Found, Handler, LimitReached, Mistake, Report,
+    base::{Base, CANARY, FREED, FRESH},
+    config::MAX_FRAMES,
+    handler::calmly,
+    record::{Record, Stamp, State as Life},
+    shape::Shape,
+    state::{Caller, Denied, InHand, Named, State},
+    table::Table,
+};
+use crate::{Call, CallOp};
+
+impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
+    /// `alloc`, or `alloc_zeroed`.
+    #[inline]
+    #[track_caller]
+    pub(super) fn make(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        let result = if self.config.keeps_records() || self.config.memory_limit.is_some() {
+            self.make_recorded(len, alignment, zeroed)
+        } else {
+            let result = self.ask(len, alignment, zeroed);
+            if result.is_ok() && self.config.enable_tracking {
+                self.lock(Found::Alloc).count_new(len.get());
+            }
+            result
+        };
+        if self.config.verbose_log {
+            self.log(CallOp::Alloc { len, alignment, zeroed, result });
+        }
+        result
+    }
+
+    #[track_caller]
+    fn make_recorded(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        let shape = self.shape(len.get(), alignment).ok_or(AllocError)?;
+        let admitted = self.admit(len.get(), Found::Alloc)?;
+        let result = self.make_shaped(len, alignment, zeroed, shape, admitted);
+        match result {
+            Err(AllocError) if admitted > 0 => self.lock(Found::Alloc).admitted -= admitted,
+            Ok(_) if self.config.keeps_records() => self.grow_ahead(),
+            _ => (),
+        }
+        result
+    }
+
+    /// A block of `shape` with a record; `admitted` bytes of the limit are its own.
+    #[track_caller]
+    fn make_shaped(
+        &self,
+        len: NonZeroUsize,
+        alignment: Alignment,
+        zeroed: bool,
+        shape: Shape,
+        admitted: usize,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let by = self.caller();
+        let whole = NonZeroUsize::new(shape.whole).ok_or(AllocError)?;
+        let block = self.ask(whole, shape.alignment, zeroed)?;
+        let base = Base::new(block);
+        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
+            // SAFETY: live, just made.
+            if let Err(open) = unsafe { pages.guard(&self.backing, base, &shape) } {
+                if open {
+                    self.give_back(base, &shape);
+                }
+                return Err(AllocError);
+            }
+        }
+        // SAFETY: S2: within the block.
+        let user = unsafe { base.at(shape.before) };
+        let record = Record {
+            address: user.addr().get(),
+            len: len.get(),
+            alignment,
+            state: Life::Live,
+            sealed: false,
+            told: 0,
+            serial: 0,
+            base,
+            shape,
+            allocated: by.stamp,
+            freed: None,
+            next: 0,
+        };
+        self.paint(&record, if zeroed { len.get() } else { 0 });
+        if let Err(AllocError) = self.enroll(&record, &by, admitted) {
+            self.open_and_give_back(base, &shape);
+            return Err(AllocError);
+        }
+        Ok(user)
+    }
+
+    /// Enters a new block, in a larger table if need be.
+    fn enroll(&self, record: &Record, by: &Caller, admitted: usize) -> Result<(), AllocError> {
+        loop {
+            let mut state = self.lock(Found::Alloc);
+            let keeps = self.config.keeps_records();
+            if keeps && state.table.is_full(state.promised) {
+                drop(state);
+                self.grow_table()?;
+                continue;
+            }
+            state.admitted -= admitted;
+            if self.config.counts() {
+                state.count_new(record.len);
+            }
+            let known = if keeps { state.enroll(*record, &by.words) } else { None };
+            drop(state);
+            if let Some(known) = known {
+                self.overlapped(known, by);
+            }
+            return Ok(());
+        }
+    }
+
+    /// The backing handed a block out again that had a record: so it was given back past this allocator.
+    #[cold]
+    fn overlapped(&self, known: Record, by: &Caller) {
+        if known.is_live() && self.config.counts() {
+            self.lock(Found::Alloc).count_end(known.len);
+        }
+        self.tell(Mistake::Overlap, Found::Alloc, known.address, Some(known.address), by);
+    }
+
+    /// `resize`.
+    ///
+    /// # Safety
+    /// As [`Allocator::resize`].
+    #[track_caller]
+    pub(super) unsafe fn change_length(&self, memory: NonNull<[u8]>, alignment: Alignment, new: NonZeroUsize) -> bool {
+        let named = Named { address: memory.addr().get(), layout: Some((memory.len(), alignment)) };
+        let granted = match self.config.keeps_records() {
+            true => self.resize_recorded(&named, new, Found::Resize).is_some(),
+            // SAFETY: the caller's promise, passed on unchanged.
+            false => unsafe { self.resize_counted(memory, alignment, new) },
+        };
+        if self.config.verbose_log {
+            self.log(CallOp::Resize { memory, alignment, new_len: new, granted });
+        }
+        granted
+    }
+
+    /// `remap`.
+    ///
+    /// # Safety
+    /// As [`Allocator::remap`].
+    #[track_caller]
+    pub(super) unsafe fn change_place(
+        &self,
+        memory: NonNull<[u8]>,
+        alignment: Alignment,
+        new_len: NonZeroUsize,
+    ) -> Option<NonNull<u8>> {
+        let named = Named { address: memory.addr().get(), layout: Some((memory.len(), alignment)) };
+        let result = if self.config.keeps_records() {
+            self.remap_recorded(&named, new_len)
+        } else {
+            // SAFETY: the caller's promise, passed on unchanged.
+            unsafe { self.remap_counted(memory, alignment, new_len) }
+        };
+        if self.config.verbose_log {
+            self.log(CallOp::Remap { memory, alignment, new_len, result });
+        }
+        result
+    }
+
+    /// `resize` without records.
+    ///
+    /// # Safety
+    /// As [`Allocator::resize`].
+    #[track_caller]
+    unsafe fn resize_counted(&self, memory: NonNull<[u8]>, alignment: Alignment, new: NonZeroUsize) -> bool {
+        let Ok(admitted) = self.admit(new.get().saturating_sub(memory.len()), Found::Resize) else { return false };
+        // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
+        let granted = unsafe { self.backing.resize(memory, alignment, new) };
+        self.settle(Found::Resize, admitted, granted.then_some((memory.len(), new.get())));
+        granted
+    }
+
+    /// `remap` without records.
+    ///
+    /// # Safety
+    /// As [`Allocator::remap`].
+    #[track_caller]
+    unsafe fn remap_counted(
+        &self,
+        memory: NonNull<[u8]>,
+        alignment: Alignment,
+        new_len: NonZeroUsize,
+    ) -> Option<NonNull<u8>> {
+        let admitted = self.admit(new_len.get().saturating_sub(memory.len()), Found::Remap).ok()?;
+        // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
+        let result = unsafe { self.backing.remap(memory, alignment, new_len) };
+        self.settle(Found::Remap, admitted, result.map(|_| (memory.len(), new_len.get())));
+        result
+    }
+
+    /// Counts a change of length that was granted, and gives back what was set aside for it.
+    fn settle(&self, found: Found, admitted: usize, changed: Option<(usize, usize)>) {
+        if self.config.counts() {
+            let mut state = self.lock(found);
+            state.admitted -= admitted;
+            if let Some((old, new)) = changed {
+                state.count_resize(old, new);
+            }
+        }
+    }
+
+    /// In place: what the block is then, or nothing has changed.
+    #[track_caller]
+    pub(super) fn resize_recorded(&self, named: &Named, new_len: NonZeroUsize, found: Found) -> Option<NonNull<u8>> {
+        let by = self.caller();
+        let mut state = self.lock(found);
+        let looked = state.named(named, Mistake::UseAfterFree).and_then(|(seat, record)| {
+            let misnamed = State::misnamed(&record, named);
+            match misnamed {
+                Some(mistake) => Err(Denied { mistake, block: Some(record.address) }),
+                None => Ok((seat, record)),
+            }
+        });
+        let (seat, record) = match looked {
+            Ok(looked) => looked,
+            Err(denied) => {
+                drop(state);
+                self.deny(denied, found, named, &by);
+                return None;
+            }
+        };
+        if let Some(record) = state.table.at_mut(seat) {
+            record.state = Life::Busy;
+        }
+        drop(state);
+        self.look(&record, found, &by);
+        let admitted = self.admit(new_len.get().saturating_sub(record.len), found);
+        let changed = if admitted.is_ok() { self.resize_in_hand(&record, new_len) } else { None };
+        let mut state = self.lock(found);
+        state.admitted -= admitted.unwrap_or(0);
+        state.change(record.address, record.serial, |known| {
+            known.state = Life::Live;
+            if let Some(shape) = changed {
+                known.len = new_len.get();
+                known.shape = shape;
+            }
+        });
+        if changed.is_some() && self.config.counts() {
+            state.count_resize(record.len, new_len.get());
+        }
+        drop(state);
+        // SAFETY: S2: within the block.
+        changed.map(|_| unsafe { record.base.at(record.shape.before) })
+    }
+
+    /// Asks the backing for another length of a block that this call has in hand, and paints what is new.
+    #[track_caller]
+    fn resize_in_hand(&self, record: &Record, new_len: NonZeroUsize) -> Option<Shape> {
+        let shape = self.resized(record, new_len.get())?;
+        if shape.whole != record.shape.whole {
+            let whole = NonZeroUsize::new(shape.whole)?;
+            // SAFETY: I2: the block is this call's, and by I1 the backing's.
+            if !unsafe { self.backing.resize(whole_of(record), record.shape.alignment, whole) } {
+                return None;
+            }
+        }
+        self.paint(&Record { len: new_len.get(), shape, ..*record }, record.len);
+        Some(shape)
+    }
+
+    /// The shape of a block that stays where it is; `None`: there is no room, or no memory holds it.
+    fn resized(&self, record: &Record, new_len: usize) -> Option<Shape> {
+        let shape = record.shape;
+        if shape.guards.1 > 0 {
+            return (new_len <= shape.open().end - shape.before).then_some(shape);
+        }
+        let whole = Shape::plain(new_len, record.alignment, self.config.canary())?.whole;
+        Some(Shape { whole, ..shape })
+    }
+
+    #[track_caller]
+    pub(super) fn remap_recorded(&self, named: &Named, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        if self.config.paged() {
+            return self.resize_recorded(named, new_len, Found::Remap); // Its pages, and their guards, stay where they are.
+        }
+        let by = self.caller();
+        let mut state = self.lock(Found::Remap);
+        let looked = state.named(named, Mistake::UseAfterFree);
+        let misnamed = looked.ok().and_then(|(_, record)| State::misnamed(&record, named));
+        let taken = match (looked, misnamed) {
+            (Ok((seat, _)), None) => state.take(seat).ok_or(Denied { mistake: Mistake::Foreign, block: None }),
+            (Ok((_, record)), Some(mistake)) => Err(Denied { mistake, block: Some(record.address) }),
+            (Err(denied), _) => Err(denied),
+        };
+        drop(state);
+        let block = match taken {
+            Ok(taken) => taken,
+            Err(denied) => {
+                self.deny(denied, Found::Remap, named, &by);
+                return None;
+            }
+        };
+        self.look_in_hand(&block, &by);
+        let admitted = self.admit(new_len.get().saturating_sub(block.record.len), Found::Remap);
+        let moved = if admitted.is_ok() { self.remap_in_hand(&block.record, new_len) } else { None };
+        let mut state = self.lock(Found::Remap);
+        state.admitted -= admitted.unwrap_or(0);
+        state.promised -= 1;
+        let known = state.seat(&InHand { record: moved.unwrap_or(block.record), ..block });
+        if moved.is_some() && self.config.counts() {
+            state.count_resize(block.record.len, new_len.get());
+        }
+        drop(state);
+        if let Some(known) = known {
+            self.overlapped(known, &by);
+        }
+        // SAFETY: S2: within the block.
+        moved.map(|record| unsafe { record.base.at(record.shape.before) })
+    }
+
+    /// Asks the backing to move a block that this call has in hand, and paints what is new.
+    #[track_caller]
+    fn remap_in_hand(&self, record: &Record, new_len: NonZeroUsize) -> Option<Record> {
+        let shape = self.resized(record, new_len.get())?;
+        let whole = NonZeroUsize::new(shape.whole)?;
+        // SAFETY: I2: the block is this call's, and by I1 the backing's.
+        let base = Base::new(unsafe { self.backing.remap(whole_of(record), shape.alignment, whole) }?);
+        // SAFETY: S2: within the block.
+        let address = unsafe { base.at(shape.before) }.addr().get();
+        let moved = Record { address, len: new_len.get(), base, shape, ..*record };
+        self.paint(&moved, record.len);
+        Some(moved)
+    }
+
+    /// `free`.
+    ///
+    /// # Safety
+    /// As [`Allocator::free`].
+    #[inline]
+    #[track_caller]
+    pub(super) unsafe fn end(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        if self.config.verbose_log {
+            self.log(CallOp::Free { memory, alignment });
+        }
+        if self.config.keeps_records() {
+            let named = Named { address: memory.addr().get(), layout: Some((memory.len(), alignment)) };
+            return self.end_recorded(&named);
+        }
+        if self.config.counts() {
+            self.lock(Found::Free).count_end(memory.len());
+        }
+        // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
+        unsafe { self.backing.free(memory, alignment) };
+    }
+
+    /// Ends the block that a call names, if it names one; whatever it says of its length, the right one goes back.
+    #[track_caller]
+    pub(super) fn end_recorded(&self, named: &Named) {
+        let by = self.caller();
+        let mut state = self.lock(Found::Free);
+        let (seat, record) = match state.named(named, Mistake::DoubleFree) {
+            Ok(found) => found,
+            Err(denied) => {
+                drop(state);
+                return self.deny(denied, Found::Free, named, &by);
+            }
+        };
+        state.claim(seat, &by);
+        if self.config.counts() {
+            state.count_end(record.len);
+        }
+        drop(state);
+        if let Some(mistake) = State::misnamed(&record, named) {
+            self.tell(mistake, Found::Free, record.address, Some(record.address), &by);
+        }
+        self.look(&record, Found::Free, &by);
+        self.retire(&record, &by);
+    }
+
+    /// Puts a block that was claimed into quarantine, and lets the oldest ones go.
+    #[track_caller]
+    fn retire(&self, record: &Record, by: &Caller) {
+        let (user, limit) = (record.shape.before..record.shape.before + record.len, self.config.held_back());
+        if self.config.fills() {
+            // SAFETY: I2: the block is this call's.
+            unsafe { record.base.fill(user, FREED) };
+        }
+        if record.shape.whole > limit {
+            return self.let_go(record);
+        }
+        let mut sealed = false;
+        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
+            // SAFETY: I2: the block is this call's, and nobody else's.
+            sealed = unsafe { pages.seal(&self.backing, record.base, &record.shape) };
+        }
+        self.lock(Found::Free).hold(record.address, record.serial, sealed);
+        self.drain(limit, Found::Free, by);
+    }
+
+    /// Lets blocks go until the quarantine holds no more than `limit` bytes.
+    #[track_caller]
+    pub(super) fn drain(&self, limit: usize, found: Found, by: &Caller) {
+        loop {
+            let popped = self.lock(found).pop(limit);
+            let Some(record) = popped else { return };
+            self.look(&record, found, by);
+            self.let_go(&record);
+        }
+    }
+
+    /// Forgets an `Ending` block and gives it back. One whose pages do not open stays with this allocator for good.
+    #[track_caller]
+    fn let_go(&self, record: &Record) {
+        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
+            // SAFETY: I2: the block is this call's.
+            if !unsafe { pages.open(&self.backing, record.base, &record.shape) } {
+                return;
+            }
+        }
+        self.lock(Found::Free).forget(record.address, record.serial, self.config.remembers());
+        self.give_back(record.base, &record.shape);
+    }
+
+    #[track_caller]
+    fn open_and_give_back(&self, base: Base, shape: &Shape) {
+        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
+            // SAFETY: live, and nobody's but ours.
+            if !unsafe { pages.open(&self.backing, base, shape) } {
+                return;
+            }
+        }
+        self.give_back(base, shape);
+    }
+
+    #[track_caller]
+    fn give_back(&self, base: Base, shape: &Shape) {
+        let memory = NonNull::slice_from_raw_parts(base.pointer(), shape.whole);
+        // SAFETY: by I1 the backing's, as it was asked for; no record of it is live, and none is `Ending` but this call's.
+        unsafe { self.backing.free(memory, shape.alignment) };
+    }
+
+    #[track_caller]
+    fn ask(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) }
+    }
+
+    /// Canaries, and the fill of what is behind the first `kept` bytes. The block is in the hand of this call.
+    fn paint(&self, record: &Record, kept: usize) {
+        let Record { base, shape, len, .. } = record;
+        if self.config.fills() && kept < *len {
+            // SAFETY: I2: within the block, which is this call's; `kept` bytes are not touched.
+            unsafe { base.fill(shape.before + kept..shape.before + len, FRESH) };
+        }
+        for canary in shape.canaries(*len, self.config.canary()) {
+            // SAFETY: as above, outside of the caller's bytes.
+            unsafe { base.fill(canary, CANARY) };
+        }
+    }
+
+    /// A place for the next block, while there is nothing to undo.
+    fn grow_ahead(&self) {
+        let full = {
+            let state = self.lock(Found::Alloc);
+            state.table.is_full(state.promised)
+        };
+        if full {
+            let _ = self.grow_table(); // Refused: the next block asks again.
+        }
+    }
+
+    /// Asks for a larger table.
+    fn grow_table(&self) -> Result<(), AllocError> {
+        let (log2, bytes) = self.lock(Found::Alloc).table.next_size().ok_or(AllocError)?;
+        let memory = self.backing.alloc(bytes, Table::ALIGNMENT)?;
+        let mut state = self.lock(Found::Alloc);
+        let still = state.table.next_size().is_some_and(|(now, _)| now == log2);
+        let spare = if still {
+            state.changes += 1;
+            // SAFETY: of `next_size`'s bytes and alignment, just made, and larger than the table of now.
+            unsafe { state.table.move_to(memory, log2) }
+        } else {
+            Some(NonNull::slice_from_raw_parts(memory, bytes.get())) // Another thread was here first.
+        };
+        drop(state);
+        if let Some(spare) = spare {
+            // SAFETY: of the backing, with this length and alignment; the table has given it up.
+            unsafe { self.backing.free(spare, Table::ALIGNMENT) };
+        }
+        Ok(())
+    }
+
+    /// Sets `more` bytes of the limit aside; the answer is what to give back of it, 0 where there is no limit.
+    #[track_caller]
+    fn admit(&self, more: usize, found: Found) -> Result<usize, AllocError> {
+        let Some(limit) = self.config.memory_limit else { return Ok(0) };
+        let mut state = self.lock(found);
+        let current = usize::try_from(state.counts.current_bytes).unwrap_or(usize::MAX);
+        let taken = current.saturating_add(state.admitted);
+        if more > 0 && more > limit.saturating_sub(taken) {
+            drop(state);
+            let why = LimitReached { more, current, limit, site: Location::caller() };
+            calmly(|| self.handler.refused(&why));
+            return Err(AllocError);
+        }
+        state.admitted += more;
+        Ok(more)
+    }
+
+    /// Who calls: asked before any lock is taken.
+    #[track_caller]
+    pub(super) fn caller(&self) -> Caller {
+        let mut words = [0; MAX_FRAMES];
+        let frames = self.config.frames();
+        if frames > 0 {
+            let written = self.handler.capture(&mut words[..frames]).min(frames);
+            words[written..].fill(0);
+        }
+        Caller { stamp: Stamp { site: Location::caller(), thread: self.handler.thread() }, words }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self, found: Found) -> Held<'_, State> {
+        match self.state.try_lock() {
+            Some(held) => held,
+            None => self.wait(found),
+        }
+    }
+
+    #[cold]
+    fn wait(&self, found: Found) -> Held<'_, State> {
+        if !self.config.thread_safe {
+            self.tell(Mistake::Race, found, 0, None, &self.caller());
+        }
+        self.state.lock(|tries| self.handler.pause(tries))
+    }
+
+    #[cold]
+    #[track_caller]
+    fn log(&self, op: CallOp) {
+        let site = Location::caller();
+        calmly(|| self.handler.call(&Call { op, site }));
+    }
+
+    /// Looks at the canaries of a block that this call has in hand, and at the fill where it is freed. What is broken is told and mended.
+    pub(super) fn look(&self, record: &Record, found: Found, by: &Caller) {
+        for mistake in self.broken(record).into_iter().flatten() {
+            self.tell(mistake, found, record.address, Some(record.address), by);
+        }
+    }
+
+    /// As [`look`](Self::look), for a block that is not in the table.
+    fn look_in_hand(&self, block: &InHand, by: &Caller) {
+        let broken = self.broken(&block.record);
+        if broken.iter().any(Option::is_some) {
+            // For the report alone it goes back to its seat, which is promised.
+            let mut state = self.lock(Found::Remap);
+            state.seat(block);
+            let address = block.record.address;
+            let about = state.block(address, self.handler.describe());
+            if let Some(seat) = state.table.find(address) {
+                state.table.remove(seat);
+                state.changes += 1;
+            }
+            drop(state);
+            for mistake in broken.into_iter().flatten() {
+                self.tell_of(mistake, Found::Remap, address, about, by);
+            }
+        }
+    }
+
+    /// What is broken of a block that is in hand; it is mended, so that it is told once.
+    pub(super) fn broken(&self, record: &Record) -> [Option<Mistake>; 3] {
+        let Record { base, shape, len, .. } = record;
+        let mut broken = [None; 3];
+        if record.sealed || !self.config.enable_safety {
+            return broken;
+        }
+        let [front, back] = shape.canaries(*len, self.config.canary());
+        let user = shape.before..shape.before + len;
+        // SAFETY: I2 and I3: within the block, written, open, and this call's.
+        broken[0] = unsafe { base.changed(front.clone(), CANARY) }
+            .map(|(first, last)| Mistake::Underrun { before: front.len() - first, span: last - first + 1 });
+        // SAFETY: as above.
+        broken[1] = unsafe { base.changed(back.clone(), CANARY) }
+            .map(|(first, last)| Mistake::Overrun { offset: first, span: last - first + 1 });
+        let freed = matches!(record.state, Life::Quarantined | Life::Ending) && record.freed.is_some();
+        if freed && self.config.fills() {
+            // SAFETY: as above; a freed block was filled.
+            broken[2] = unsafe { base.changed(user.clone(), FREED) }
+                .map(|(first, last)| Mistake::WriteAfterFree { offset: first, span: last - first + 1 });
+        }
+        for (part, byte, broken) in [(front, CANARY, broken[0]), (back, CANARY, broken[1]), (user, FREED, broken[2])] {
+            if broken.is_some() {
+                // SAFETY: as above.
+                unsafe { base.fill(part, byte) };
+            }
+        }
+        broken
+    }
+
+    #[cold]
+    pub(super) fn deny(&self, denied: Denied, found: Found, named: &Named, by: &Caller) {
+        self.tell(denied.mistake, found, named.address, denied.block, by);
+    }
+
+    /// Tells the handler of a mistake, about the block that begins at `block`.
+    #[cold]
+    pub(super) fn tell(&self, mistake: Mistake, found: Found, address: usize, block: Option<usize>, by: &Caller) {
+        let describe = self.handler.describe();
+        let block = block.and_then(|block| self.lock(found).block(block, describe));
+        self.tell_of(mistake, found, address, block, by);
+    }
+
+    #[cold]
+    pub(super) fn tell_of(&self, mistake: Mistake, found: Found, address: usize, block: Option<super::Block>, by: &Caller) {
+        if mistake != Mistake::Leak {
+            self.mistakes.fetch_add(1, Ordering::Relaxed);
+        }
+        let report = Report { mistake, found_in: found, address, block, by: by.moment(self.handler.describe()) };
+        calmly(|| self.handler.report(&report));
+    }
+}
+
+/// The backing's block of a record.
+fn whole_of(record: &Record) -> NonNull<[u8]> {
+    NonNull::slice_from_raw_parts(record.base.pointer(), record.shape.whole)
+}
