@@ -26,7 +26,7 @@ impl fmt::Display for Report {
                 moment(f, "freed", freed)?;
             }
         }
-        write!(f, "\n  to do: {}", self.to_do())
+        write!(f, "\n  to do: {}", self.remedy())
     }
 }
 
@@ -88,7 +88,7 @@ impl Report {
         }
     }
 
-    fn to_do(&self) -> &'static str {
+    fn remedy(&self) -> &'static str {
         match self.mistake {
             Mistake::Leak => "free it when it is no longer needed, or let a collection or an arena own it",
             Mistake::DoubleFree => "free a block once: of the two places that free it, one is not its owner",
