@@ -137,6 +137,11 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         &self.config
     }
 
+    /// The layer below, to ask it something. What is freed there behind this allocator's back is a mistake.
+    pub const fn backing(&self) -> &A {
+        &self.backing
+    }
+
     /// The handler, to ask what it heard.
     pub const fn handler(&self) -> &H {
         &self.handler
