@@ -128,7 +128,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     }
 
     const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
-        let state = Lock::new(State::new(config.frames()));
+        let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
         Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
     }
 

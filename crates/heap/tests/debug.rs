@@ -637,6 +637,7 @@ mod fields {
     fn stack_trace_frames_are_as_many_as_asked_for() {
         struct Walker(RefCell<Option<Report>>);
         impl Handler for &Walker {
+            const WALKS: bool = true;
             fn report(&self, report: &Report) {
                 *self.0.borrow_mut() = Some(*report);
             }

@@ -16,7 +16,11 @@ use terrace_sys::{PageAllocator, ThreadSlots};
 use crate::SmpAllocator;
 
 #[cfg(debug_assertions)]
-type Everyday = terrace_heap::DebugAllocator<SmpAllocator>;
+type Everyday = terrace_heap::DebugAllocator<SmpAllocator, Teller>;
+#[cfg(all(debug_assertions, not(feature = "backtrace")))]
+type Teller = terrace_heap::debug::PrintAndAbort;
+#[cfg(all(debug_assertions, feature = "backtrace"))]
+type Teller = crate::Backtraced<terrace_heap::debug::PrintAndAbort>;
 #[cfg(not(debug_assertions))]
 type Everyday = SmpAllocator;
 
@@ -57,7 +61,14 @@ pub struct Gpa {
 pub const fn gpa() -> Gpa {
     let smp = SmpAllocator::with_decommit(PageAllocator, ThreadSlots);
     #[cfg(debug_assertions)]
-    let backing = terrace_heap::DebugAllocator::new(smp);
+    let backing = {
+        use terrace_heap::{DebugAllocator, DebugConfig, debug::PrintAndAbort};
+        #[cfg(not(feature = "backtrace"))]
+        let teller = PrintAndAbort;
+        #[cfg(feature = "backtrace")]
+        let teller = crate::Backtraced::new(PrintAndAbort);
+        DebugAllocator::with_handler(smp, DebugConfig::new(), teller)
+    };
     #[cfg(not(debug_assertions))]
     let backing = smp;
     Gpa { backing }
