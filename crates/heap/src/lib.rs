@@ -2,6 +2,7 @@
 //!
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
+//! - [`DebugAllocator`]: finds leaks, double frees, writes past an end and other mistakes;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
 //! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
@@ -37,6 +38,7 @@ extern crate std;
 pub mod arena;
 mod buffer_first;
 mod bump;
+pub mod debug;
 #[cfg(target_has_atomic = "64")]
 mod failing;
 mod fixed;
@@ -58,6 +60,7 @@ use terrace_sync::{atomic, cell};
 
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use buffer_first::BufferFirstAllocator;
+pub use debug::{DebugAllocator, DebugConfig};
 #[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};

@@ -29,10 +29,13 @@
 //! # Ok::<(), terrace::AllocError>(())
 //! ```
 //!
-//! Features, both default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
-//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots.
+//! Features, the first two default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
+//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots. `backtrace` adds the functions on the call
+//! stack to the reports of `DebugAllocator` (the handler `Backtraced`).
 #![no_std]
 
+#[cfg(feature = "backtrace")]
+mod backtraced;
 #[cfg(feature = "std")]
 mod global;
 #[cfg(feature = "std")]
@@ -44,6 +47,8 @@ pub use terrace_memops as memops;
 pub use terrace_sync::{NoSlots, Slots};
 pub use terrace_sys::*;
 
+#[cfg(feature = "backtrace")]
+pub use backtraced::Backtraced;
 #[cfg(feature = "std")]
 pub use global::Global;
 #[cfg(feature = "std")]

@@ -31,6 +31,8 @@ pub enum Stack {
     Mimalloc,
     /// `smp(backing)`: the general-purpose allocator.
     Smp(Box<Stack>),
+    /// `debug(backing)`: finds mistakes in the calls that the trace makes, and in the backing's answers.
+    Debug(Box<Stack>),
     /// `arena(backing)`.
     Arena(Box<Stack>),
     /// `sync_arena(backing)`: an arena for many threads.
@@ -63,7 +65,7 @@ impl Stack {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Page | Self::System | Self::Mimalloc => true,
-            Self::Smp(backing) | Self::SyncArena(backing) => backing.is_shared(),
+            Self::Smp(backing) | Self::Debug(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
         }
     }
@@ -77,22 +79,28 @@ impl Stack {
         }
     }
 
-    /// The layer for whose sake `smp` on this stack could serve nothing.
-    fn too_small_for_smp(&self) -> Option<&Self> {
+    /// The layer for whose sake `smp` on this stack could serve nothing, and the bytes that it would have to have.
+    fn too_small_for_smp(&self) -> Option<(&Self, u64)> {
+        self.too_small_for(SMP_BUFFER_MIN)
+    }
+
+    fn too_small_for(&self, bytes: u64) -> Option<(&Self, u64)> {
         match self {
             Self::Page | Self::System | Self::Mimalloc => None,
             Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
-                backing.too_small_for_smp()
+                backing.too_small_for(bytes)
             }
-            Self::Fixed(size) => (*size < SMP_BUFFER_MIN).then_some(self),
+            // What stands before a block is as long as its alignment is strict.
+            Self::Debug(backing) => backing.too_small_for(bytes.saturating_mul(2)),
+            Self::Fixed(size) => (*size < bytes).then_some((self, bytes)),
             Self::BufferFirst(size, backing) => {
-                if *size < SMP_BUFFER_MIN {
-                    backing.too_small_for_smp()
+                if *size < bytes {
+                    backing.too_small_for(bytes)
                 } else {
                     None
                 }
             }
-            Self::Pool(..) => Some(self),
+            Self::Pool(..) => Some((self, bytes)),
         }
     }
 }
@@ -104,6 +112,7 @@ impl fmt::Display for Stack {
             Self::System => f.write_str("system"),
             Self::Mimalloc => f.write_str("mimalloc"),
             Self::Smp(backing) => write!(f, "smp({backing})"),
+            Self::Debug(backing) => write!(f, "debug({backing})"),
             Self::Arena(backing) => write!(f, "arena({backing})"),
             Self::SyncArena(backing) => write!(f, "sync_arena({backing})"),
             Self::Lifo(backing) => write!(f, "stack({backing})"),
@@ -131,10 +140,11 @@ impl fmt::Display for Size {
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// How each word is written, and what it means.
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 11] = [
     ("page", "the operating system's pages, one mapping a block"),
     ("system", "the C library's malloc"),
     ("smp(STACK)", "the general-purpose allocator of Terrace, for any threads"),
+    ("debug(STACK)", "finds mistakes: double frees, wrong lengths, writes past an end"),
     ("arena(STACK)", "blocks side by side in big pieces, given back at the end"),
     ("sync_arena(STACK)", "the same for threads that share it"),
     ("stack(STACK)", "last in, first out"),
@@ -166,7 +176,7 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner, 0..6, 1..=u64::MAX).prop_map(|(stack, layer, size)| {
+            (inner, 0..7, 1..=u64::MAX).prop_map(|(stack, layer, size)| {
                 let backing = Box::new(stack);
                 match layer {
                     0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),
@@ -174,6 +184,7 @@ mod tests {
                     2 => Stack::SyncArena(backing),
                     3 => Stack::Lifo(backing),
                     4 => Stack::BufferFirst(size, backing),
+                    5 => Stack::Debug(backing),
                     _ => Stack::Pool(size, backing),
                 }
             })
@@ -186,6 +197,8 @@ mod tests {
             ("smp(page)", true),
             ("smp(sync_arena(system))", true),
             ("smp(arena(page))", false),
+            ("debug(smp(page))", true),
+            ("debug(arena(page))", false),
             ("sync_arena(fixed(64KiB))", false),
             ("stack(page)", false),
             ("pool(64, page)", false),
