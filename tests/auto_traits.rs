@@ -131,6 +131,19 @@ table! {
     CallOp:                                 no   no   yes   yes   yes;
     StatsAllocator<All>:                    yes  yes  no    yes   yes;
     StatsAllocator<Bare>:                   no   no   no    yes   no;
+    LimitAllocator<All>:                    yes  yes  no    yes   yes;
+    LimitAllocator<Bare>:                   no   no   no    yes   no;
+    LockAllocator<All, StdThreads>:         yes  yes  no    yes   yes;
+    LockAllocator<Moved, StdThreads>:       yes  yes  no    yes   yes;
+    LockAllocator<Bare, StdThreads>:        no   no   no    yes   no;
+    LockAllocator<All, Untold>:             no   no   no    yes   no;
+    StdThreads:                             yes  yes  yes   yes   yes;
+    FallbackAllocator<Moved, All>:          yes  no   no    yes   yes;
+    FallbackAllocator<SyncArena<All>, All>: yes  yes  no    yes   yes;
+    FallbackAllocator<Moved, Bare>:         no   no   no    yes   no;
+    SegregateAllocator<All, All>:           yes  yes  no    yes   yes;
+    SegregateAllocator<Moved, All>:         yes  no   no    yes   yes;
+    SegregateAllocator<All, Bare>:          no   no   no    yes   no;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
@@ -186,7 +199,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(Sink, Slots, testkit::Handler);
+assert_obj_safe!(Sink, Slots, Threads, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

@@ -3,10 +3,14 @@
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
+//! - [`FallbackAllocator`]: one allocator first, and another for what it refuses;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
 //! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
+//! - [`LimitAllocator`]: no more than so many bytes at once;
+//! - [`LockAllocator`]: makes any allocator one for many threads;
 //! - [`LogAllocator`]: tells a sink of every call;
 //! - [`PoolAllocator`], [`Pool`]: items of one size;
+//! - [`SegregateAllocator`]: one allocator for short blocks, another for long ones;
 //! - [`StackAllocator`]: last in, first out;
 //! - [`StatsAllocator`]: counts what goes through it, on machines with 64-bit atomics.
 //!
@@ -39,11 +43,15 @@ mod buffer_first;
 mod bump;
 #[cfg(target_has_atomic = "64")]
 mod failing;
+mod fallback;
 mod fixed;
+mod limit;
+mod lock;
 mod log;
 #[cfg(doctest)]
 mod misuse;
 pub mod pool;
+mod segregate;
 pub mod smp;
 pub mod stack;
 #[cfg(target_has_atomic = "64")]
@@ -60,9 +68,15 @@ pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use buffer_first::BufferFirstAllocator;
 #[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;
+pub use fallback::FallbackAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
+pub use limit::LimitAllocator;
+#[cfg(feature = "std")]
+pub use lock::StdThreads;
+pub use lock::{LockAllocator, Threads};
 pub use log::{Call, CallOp, LogAllocator, Sink};
 pub use pool::{Pool, PoolAllocator, Pooled};
+pub use segregate::SegregateAllocator;
 pub use smp::SmpAllocator;
 pub use stack::{Marker, StackAllocator};
 #[cfg(target_has_atomic = "64")]

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator, FixedBufferAllocator,
+    InlineBuffer, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, SegregateAllocator, SmpAllocator,
+    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -121,6 +122,83 @@ fn stats_and_log_keep_the_contract() {
     conformance::clause_6_threads(|start, check| check(&StatsAllocator::new(start.backing())));
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(StatsAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn limit_keeps_the_contract() {
+    const ENOUGH: usize = 64 << 20;
+    conformance::all(|start, check| check(&LimitAllocator::new(start.backing(), ENOUGH)));
+    conformance::random_programs(|start, check| check(&LimitAllocator::new(start.backing(), start.limit())));
+    conformance::clause_6_threads(|start, check| check(&LimitAllocator::new(start.backing(), ENOUGH)));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(LimitAllocator::new(start.backing(), ENOUGH))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(LimitAllocator::new(start.backing(), ENOUGH)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut LimitAllocator::new(ArenaAllocator::new(start.backing()), ENOUGH));
+    });
+}
+
+#[test]
+fn lock_keeps_the_contract() {
+    conformance::all(|start, check| check(&LockAllocator::new(ArenaAllocator::new(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(StackAllocator::new(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(ArenaAllocator::new(start.backing()))));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(LockAllocator::new(StackAllocator::new(start.backing()))));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(LockAllocator::new(StackAllocator::new(start.backing()))));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut LockAllocator::new(ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn fallback_keeps_the_contract() {
+    let item = NonZeroUsize::new(64).expect("not 0");
+    let pool = || PoolAllocator::new(SystemAllocator, item, Alignment::of::<u64>());
+    conformance::all(|start, check| check(&FallbackAllocator::new(pool(), start.backing())));
+    conformance::all(|start, check| {
+        // Two arenas on one backing.
+        let first = ArenaAllocator::new(start.backing());
+        first.set_limit(start.limit());
+        check(&FallbackAllocator::new(first, ArenaAllocator::new(start.backing())));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&FallbackAllocator::new(LimitAllocator::new(SyncArena::new(start.backing()), 1000), start.backing()));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(FallbackAllocator::new(pool(), start.backing())));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(FallbackAllocator::new(pool(), start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut FallbackAllocator::new(pool(), ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn segregate_keeps_the_contract() {
+    conformance::all(|start, check| check(&SegregateAllocator::new(100, start.backing(), start.backing())));
+    conformance::all(|start, check| {
+        check(&SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing()));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&SegregateAllocator::new(64, SyncArena::new(start.backing()), start.backing()));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing())));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        let arena = || ArenaAllocator::new(start.backing());
+        check(&mut SegregateAllocator::new(64, arena(), arena()));
     });
 }
 

@@ -17,8 +17,9 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator, FixedBufferAllocator,
+    InlineBuffer, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, SegregateAllocator, SmpAllocator,
+    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::{NoSlots, Slots};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -65,7 +66,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 19] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -111,6 +112,16 @@ const LAYERS: [Layer; 15] = [
     }),
     ("smp, no slots", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+    }),
+    ("limit", |start, backing, check| check(&LimitAllocator::new(backing, start.limit()))),
+    ("lock(arena)", |_, backing, check| check(&LockAllocator::new(ArenaAllocator::new(backing)))),
+    ("fallback", |_, backing, check| {
+        let pool = PoolAllocator::new(SystemAllocator, ITEM, Alignment::of::<u64>());
+        check(&FallbackAllocator::new(pool, backing));
+    }),
+    ("segregate", |_, backing, check| {
+        // Both sides on one backing, and a threshold that programs cross.
+        check(&SegregateAllocator::new(100, ArenaAllocator::new(backing), backing));
     }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")"
 //!        | "smp(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
-//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")"
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! ```
 //!
@@ -11,9 +11,11 @@
 //! Cost: one pass over the text.
 #![forbid(unsafe_code)]
 
+mod combined;
+
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, WORDS, suggest};
+use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, all_words, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -95,7 +97,7 @@ impl Parser<'_> {
                 let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
                 Ok(Stack::Pool(size, backing))
             }
-            _ => Err(self.unknown(start, &word)),
+            _ => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
         }
     }
 
@@ -197,7 +199,7 @@ impl Parser<'_> {
     }
 
     fn unknown(&self, start: usize, word: &str) -> ParseError {
-        let names = WORDS.iter().map(|(word, _)| word.split_once('(').map_or(*word, |(name, _)| name));
+        let names = all_words().map(|(word, _)| word.split_once('(').map_or(*word, |(name, _)| name));
         let (width, message) = match (word.is_empty(), self.chars.get(start)) {
             (false, _) => (self.at - start, format!("{word} is no word of a stack")),
             (true, Some(found)) => (1, format!("{found:?} begins no stack")),

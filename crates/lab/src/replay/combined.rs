@@ -1,0 +1,150 @@
+//! From a combinator's word to an allocator: the part of [`dispatch`](super::dispatch) that knows combinators.
+//!
+//! ```text
+//! limit(16MiB, arena(page)) ──▶ LimitAllocator<Box<dyn …>> over what `dispatch` makes of arena(page)
+//! ```
+//!
+//! Layers over one backing are written once, by a macro, for each kind of box: for one thread or many, and, where a
+//! fallback needs it, with `Owns`. Counts of two grounds are added.
+
+use terrace_core::{AllocStats, Owns, Stats};
+use terrace_heap::{
+    ArenaAllocator, FallbackAllocator, FixedBufferAllocator, LimitAllocator, LockAllocator, SegregateAllocator,
+    SmpAllocator, StackAllocator, SyncArena,
+};
+use terrace_sys::ThreadSlots;
+
+use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, leak, pool};
+use crate::stack::{Stack, combined::Combined};
+
+/// The layers over one backing that threads may share where the backing is shared.
+macro_rules! layer {
+    ($combined:expr, $backing:expr) => {
+        match $combined {
+            Combined::Limit(bytes, _) => Box::new(LimitAllocator::new($backing, clamp(*bytes))),
+            _ => unreachable!("made elsewhere"),
+        }
+    };
+}
+
+/// One that threads may share: `combined.is_shared()` said so.
+pub fn shared(combined: &Combined, ground: Option<&mut Ground>) -> Option<Shared> {
+    Some(match combined {
+        Combined::Lock(backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
+        Combined::Fallback(first, second) => {
+            let (one, two) = two(ground, |a| owning_shared(first, a), |b| boxed_shared(second, b));
+            Box::new(FallbackAllocator::new(one?, two?))
+        }
+        Combined::Segregate(size, small, large) => {
+            let (one, two) = two(ground, |a| boxed_shared(small, a), |b| boxed_shared(large, b));
+            Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
+        }
+        Combined::Limit(_, backing) => layer!(combined, boxed_shared(backing, ground)?),
+    })
+}
+
+/// One for a single thread.
+pub fn local(combined: &Combined, ground: Option<&mut Ground>) -> Local {
+    match combined {
+        Combined::Fallback(first, second) => {
+            let (one, two) = two(ground, |a| owning(first, a), |b| boxed(second, b));
+            Box::new(FallbackAllocator::new(one, two))
+        }
+        Combined::Segregate(size, small, large) => {
+            let (one, two) = two(ground, |a| boxed(small, a), |b| boxed(large, b));
+            Box::new(SegregateAllocator::new(clamp(*size), one, two))
+        }
+        Combined::Lock(backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
+        Combined::Limit(_, backing) => layer!(combined, boxed(backing, ground)),
+    }
+}
+
+/// A stack that knows its own blocks, for one thread. The parser has seen to it that there is one.
+fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
+    match stack {
+        Stack::Smp(on) => Box::new(SmpAllocator::new(boxed(on, ground), ThreadSlots)),
+        Stack::Arena(on) => Box::new(ArenaAllocator::new(boxed(on, ground))),
+        Stack::SyncArena(on) => Box::new(SyncArena::new(boxed(on, ground))),
+        Stack::Lifo(on) => Box::new(StackAllocator::new(boxed(on, ground))),
+        Stack::Pool(bytes, on) => Box::new(pool(*bytes, boxed(on, ground))),
+        Stack::Fixed(bytes) => {
+            buffer_ground(*bytes, ground);
+            Box::new(FixedBufferAllocator::new(buffer(*bytes)))
+        }
+        Stack::BufferFirst(bytes, on) => {
+            Box::new(terrace_heap::BufferFirstAllocator::new(buffer(*bytes), owning(on, ground)))
+        }
+        Stack::Combined(combined) => match combined {
+            Combined::Fallback(first, second) => {
+                let (one, two) = two(ground, |a| owning(first, a), |b| owning(second, b));
+                Box::new(FallbackAllocator::new(one, two))
+            }
+            Combined::Segregate(size, small, large) => {
+                let (one, two) = two(ground, |a| owning(small, a), |b| owning(large, b));
+                Box::new(SegregateAllocator::new(clamp(*size), one, two))
+            }
+            Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
+            Combined::Limit(_, on) => layer!(combined, owning(on, ground)),
+        },
+        Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("the parser refuses it as a first side"),
+    }
+}
+
+/// As [`owning`], for many threads; `None` where it is for one only.
+fn owning_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Box<dyn Owns + Send + Sync>> {
+    Some(match stack {
+        Stack::Smp(on) => Box::new(SmpAllocator::new(boxed_shared(on, ground)?, ThreadSlots)),
+        Stack::SyncArena(on) => Box::new(SyncArena::new(boxed_shared(on, ground)?)),
+        Stack::Combined(combined) => match combined {
+            Combined::Fallback(first, second) => {
+                let (one, two) = two(ground, |a| owning_shared(first, a), |b| owning_shared(second, b));
+                Box::new(FallbackAllocator::new(one?, two?))
+            }
+            Combined::Segregate(size, small, large) => {
+                let (one, two) = two(ground, |a| owning_shared(small, a), |b| owning_shared(large, b));
+                Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
+            }
+            Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
+            Combined::Limit(_, on) => layer!(combined, owning_shared(on, ground)?),
+        },
+        _ => return None,
+    })
+}
+
+/// Both sides, and in `ground` what they take together.
+fn two<P, Q>(
+    ground: Option<&mut Ground>,
+    first: impl FnOnce(Option<&mut Ground>) -> P,
+    second: impl FnOnce(Option<&mut Ground>) -> Q,
+) -> (P, Q) {
+    let Some(ground) = ground else { return (first(None), second(None)) };
+    let mut sums = [None; 2];
+    let [one, two] = &mut sums;
+    let sides = (first(Some(one)), second(Some(two)));
+    *ground = Some(leak(Sum(sums)));
+    sides
+}
+
+/// What several grounds have given. Peaks are added too: together they may never have been so high.
+struct Sum<const N: usize>([Ground; N]);
+
+impl<const N: usize> Stats for Sum<N> {
+    fn stats(&self) -> AllocStats {
+        let each = self.0.iter().flatten().map(|ground| ground.stats());
+        each.fold(AllocStats::default(), |sum, one| AllocStats {
+            total_allocations: sum.total_allocations + one.total_allocations,
+            total_deallocations: sum.total_deallocations + one.total_deallocations,
+            current_allocations: sum.current_allocations + one.current_allocations,
+            peak_allocations: sum.peak_allocations + one.peak_allocations,
+            bytes_allocated: sum.bytes_allocated + one.bytes_allocated,
+            bytes_deallocated: sum.bytes_deallocated + one.bytes_deallocated,
+            current_bytes: sum.current_bytes + one.current_bytes,
+            peak_bytes: sum.peak_bytes + one.peak_bytes,
+        })
+    }
+}
+
+/// No address space has more.
+fn clamp(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
