@@ -131,6 +131,10 @@ table! {
     CallOp:                                 no   no   yes   yes   yes;
     StatsAllocator<All>:                    yes  yes  no    yes   yes;
     StatsAllocator<Bare>:                   no   no   no    yes   no;
+    StatsAllocator<All, Histograms<8>>:     yes  yes  no    yes   yes;
+    Histograms<8>:                          yes  yes  no    yes   yes;
+    SizeClass:                              yes  yes  yes   yes   yes;
+    Site:                                   yes  yes  yes   yes   yes;
     LimitAllocator<All>:                    yes  yes  no    yes   yes;
     LimitAllocator<Bare>:                   no   no   no    yes   no;
     LockAllocator<All, StdThreads>:         yes  yes  no    yes   yes;

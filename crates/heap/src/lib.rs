@@ -12,7 +12,7 @@
 //! - [`PoolAllocator`], [`Pool`]: items of one size;
 //! - [`SegregateAllocator`]: one allocator for short blocks, another for long ones;
 //! - [`StackAllocator`]: last in, first out;
-//! - [`StatsAllocator`]: counts what goes through it, on machines with 64-bit atomics.
+//! - [`StatsAllocator`]: counts what goes through it, by size and by place too, on machines with 64-bit atomics.
 //!
 //! None of them needs an operating system or a global allocator; each takes its memory from the backing
 //! that it is given:
@@ -80,6 +80,6 @@ pub use segregate::SegregateAllocator;
 pub use smp::SmpAllocator;
 pub use stack::{Marker, StackAllocator};
 #[cfg(target_has_atomic = "64")]
-pub use stats::StatsAllocator;
+pub use stats::{Histograms, Site, SizeClass, StatsAllocator};
 pub use sync_arena::SyncArena;
 pub use sync_fixed::SyncFixedBuffer;

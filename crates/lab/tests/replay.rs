@@ -106,6 +106,7 @@ fn combinators_replay_without_an_error() {
     let shared = [
         "limit(64MiB, page)",
         "lock(arena(page))",
+        "stats(smp(page))",
         "fallback(limit(64KiB, lock(arena(page))), smp(page))",
         "segregate(256, lock(pool(256, page)), smp(page))",
     ];

@@ -120,6 +120,9 @@ fn stats_and_log_keep_the_contract() {
         check(&StatsAllocator::new(LogAllocator::new(start.backing(), |_: &Call| ())));
     });
     conformance::clause_6_threads(|start, check| check(&StatsAllocator::new(start.backing())));
+    let counted = |backing| StatsAllocator::with_histograms(backing, Histograms::<2>::new());
+    conformance::all(|start, check| check(&counted(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&counted(start.backing())));
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(StatsAllocator::new(start.backing())));
     });

@@ -66,7 +66,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 19] = [
+const LAYERS: [Layer; 20] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -107,6 +107,9 @@ const LAYERS: [Layer; 19] = [
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
     }),
     ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("stats, histograms", |_, backing, check| {
+        check(&StatsAllocator::with_histograms(backing, Histograms::<2>::new()));
+    }),
     ("smp", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
     }),

@@ -7,6 +7,7 @@ mod fallback;
 mod limit;
 mod lock;
 mod segregate;
+mod stats;
 
 use std::sync::{Arc, Mutex};
 

@@ -9,8 +9,8 @@
 
 use terrace_core::{AllocStats, Owns, Stats};
 use terrace_heap::{
-    ArenaAllocator, FallbackAllocator, FixedBufferAllocator, LimitAllocator, LockAllocator, SegregateAllocator,
-    SmpAllocator, StackAllocator, SyncArena,
+    ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, Histograms, LimitAllocator,
+    LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
 };
 use terrace_sys::ThreadSlots;
 
@@ -22,6 +22,7 @@ macro_rules! layer {
     ($combined:expr, $backing:expr) => {
         match $combined {
             Combined::Limit(bytes, _) => Box::new(LimitAllocator::new($backing, clamp(*bytes))),
+            Combined::Stats(_) => Box::new(StatsAllocator::with_histograms($backing, Histograms::<64>::new())),
             _ => unreachable!("made elsewhere"),
         }
     };
@@ -39,7 +40,7 @@ pub fn shared(combined: &Combined, ground: Option<&mut Ground>) -> Option<Shared
             let (one, two) = two(ground, |a| boxed_shared(small, a), |b| boxed_shared(large, b));
             Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
         }
-        Combined::Limit(_, backing) => layer!(combined, boxed_shared(backing, ground)?),
+        Combined::Limit(_, backing) | Combined::Stats(backing) => layer!(combined, boxed_shared(backing, ground)?),
     })
 }
 
@@ -55,7 +56,7 @@ pub fn local(combined: &Combined, ground: Option<&mut Ground>) -> Local {
             Box::new(SegregateAllocator::new(clamp(*size), one, two))
         }
         Combined::Lock(backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
-        Combined::Limit(_, backing) => layer!(combined, boxed(backing, ground)),
+        Combined::Limit(_, backing) | Combined::Stats(backing) => layer!(combined, boxed(backing, ground)),
     }
 }
 
@@ -71,9 +72,7 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
             buffer_ground(*bytes, ground);
             Box::new(FixedBufferAllocator::new(buffer(*bytes)))
         }
-        Stack::BufferFirst(bytes, on) => {
-            Box::new(terrace_heap::BufferFirstAllocator::new(buffer(*bytes), owning(on, ground)))
-        }
+        Stack::BufferFirst(bytes, on) => Box::new(BufferFirstAllocator::new(buffer(*bytes), owning(on, ground))),
         Stack::Combined(combined) => match combined {
             Combined::Fallback(first, second) => {
                 let (one, two) = two(ground, |a| owning(first, a), |b| owning(second, b));
@@ -84,7 +83,7 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
                 Box::new(SegregateAllocator::new(clamp(*size), one, two))
             }
             Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
-            Combined::Limit(_, on) => layer!(combined, owning(on, ground)),
+            Combined::Limit(_, on) | Combined::Stats(on) => layer!(combined, owning(on, ground)),
         },
         Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("the parser refuses it as a first side"),
     }
@@ -105,7 +104,7 @@ fn owning_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Box<dyn O
                 Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
             }
             Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
-            Combined::Limit(_, on) => layer!(combined, owning_shared(on, ground)?),
+            Combined::Limit(_, on) | Combined::Stats(on) => layer!(combined, owning_shared(on, ground)?),
         },
         _ => return None,
     })

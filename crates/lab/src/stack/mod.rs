@@ -188,7 +188,7 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner.clone(), inner, 0..10, 1..=u64::MAX).prop_map(|(stack, other, layer, size)| {
+            (inner.clone(), inner, 0..11, 1..=u64::MAX).prop_map(|(stack, other, layer, size)| {
                 let (backing, other) = (Box::new(stack), Box::new(other));
                 match layer {
                     0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),
@@ -198,6 +198,7 @@ mod tests {
                     4 => Stack::BufferFirst(size, backing),
                     5 => Stack::Combined(Combined::Limit(size, backing)),
                     6 => Stack::Combined(Combined::Lock(backing)),
+                    10 => Stack::Combined(Combined::Stats(backing)),
                     7 if backing.stranger().is_none() => Stack::Combined(Combined::Fallback(backing, other)),
                     7 | 8 => Stack::Combined(Combined::Segregate(size, backing, other)),
                     _ => Stack::Pool(size, backing),

@@ -1,7 +1,7 @@
 //! The part of the parser that reads combinators.
 //!
 //! ```text
-//! combined := "limit(" SIZE "," bytes ")" | "lock(" bytes ")"
+//! combined := "limit(" SIZE "," bytes ")" | "lock(" bytes ")" | "stats(" bytes ")"
 //!           | "fallback(" bytes "," bytes ")" | "segregate(" SIZE "," bytes "," bytes ")"
 //! ```
 //!
@@ -17,6 +17,7 @@ impl Parser<'_> {
         let combined = match word {
             "limit" => self.size_and_backing("limit(16MiB, page)", depth).map(|(size, on)| Combined::Limit(size, on)),
             "lock" => self.backing(word, depth).map(Combined::Lock),
+            "stats" => self.backing(word, depth).map(Combined::Stats),
             "fallback" => self.fallback(depth),
             "segregate" => self.segregate(depth),
             _ => return None,
@@ -73,6 +74,7 @@ mod tests {
         for (text, combined) in [
             ("limit( 16MiB , page )", Combined::Limit(16 << 20, page())),
             ("lock(arena(page))", Combined::Lock(arena())),
+            ("stats(page)", Combined::Stats(page())),
             ("fallback(arena(page),page)", Combined::Fallback(arena(), page())),
             ("segregate(256, arena(page), page)", Combined::Segregate(256, arena(), page())),
         ] {
