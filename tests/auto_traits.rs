@@ -148,6 +148,8 @@ table! {
     SegregateAllocator<All, All>:           yes  yes  no    yes   yes;
     SegregateAllocator<Moved, All>:         yes  no   no    yes   yes;
     SegregateAllocator<All, Bare>:          no   no   no    yes   no;
+    FreeListAllocator<All>:                 yes  no   no    yes   yes;
+    FreeListAllocator<Bare>:                no   no   no    yes   no;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;

@@ -6,6 +6,7 @@
 //! - [`FallbackAllocator`]: one allocator first, and another for what it refuses;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
 //! - [`SyncArena`], [`SyncFixedBuffer`]: the same for threads that share one, without a lock;
+//! - [`FreeListAllocator`]: keeps freed blocks of a range of lengths;
 //! - [`LimitAllocator`]: no more than so many bytes at once;
 //! - [`LockAllocator`]: makes any allocator one for many threads;
 //! - [`LogAllocator`]: tells a sink of every call;
@@ -45,6 +46,7 @@ mod bump;
 mod failing;
 mod fallback;
 mod fixed;
+mod free_list;
 mod limit;
 mod lock;
 mod log;
@@ -70,6 +72,7 @@ pub use buffer_first::BufferFirstAllocator;
 pub use failing::FailingAllocator;
 pub use fallback::FallbackAllocator;
 pub use fixed::{FixedBufferAllocator, InlineBuffer};
+pub use free_list::FreeListAllocator;
 pub use limit::LimitAllocator;
 #[cfg(feature = "std")]
 pub use lock::StdThreads;

@@ -112,7 +112,8 @@ fn combinators_replay_without_an_error() {
     ];
     let local = [
         "limit(64MiB, arena(page))",
-        "fallback(fixed(4KiB), page)",
+        "free_list(1KiB, smp(page))",
+        "fallback(free_list(64, fixed(4KiB)), page)",
         "fallback(segregate(64, pool(64, page), fixed(16KiB)), lock(stack(page)))",
         "segregate(256, pool(256, page), fallback(buffer_first(16KiB, arena(page)), system))",
     ];

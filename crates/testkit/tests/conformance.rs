@@ -206,6 +206,18 @@ fn segregate_keeps_the_contract() {
 }
 
 #[test]
+fn free_list_keeps_the_contract() {
+    let list = |backing| FreeListAllocator::new(backing, 20..=200, 3);
+    conformance::all(|start, check| check(&list(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(list(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(list(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(list(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut FreeListAllocator::new(ArenaAllocator::new(start.backing()), 20..=200, 3));
+    });
+}
+
+#[test]
 fn smp_keeps_the_contract() {
     /// With regions that the ground can give.
     type Smp<A, S> = SmpAllocator<A, S, { 64 << 10 }>;

@@ -66,7 +66,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 20] = [
+const LAYERS: [Layer; 21] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -126,6 +126,7 @@ const LAYERS: [Layer; 20] = [
         // Both sides on one backing, and a threshold that programs cross.
         check(&SegregateAllocator::new(100, ArenaAllocator::new(backing), backing));
     }),
+    ("free_list", |_, backing, check| check(&FreeListAllocator::new(backing, 20..=200, 3))),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod fallback;
+mod free_list;
 mod limit;
 mod lock;
 mod segregate;

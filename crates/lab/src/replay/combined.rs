@@ -9,29 +9,47 @@
 
 use terrace_core::{AllocStats, Owns, Stats};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, Histograms, LimitAllocator,
-    LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
+    ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms,
+    LimitAllocator, LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
 };
 use terrace_sys::ThreadSlots;
 
 use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, leak, pool};
-use crate::stack::{Stack, combined::Combined};
+use crate::stack::{
+    Stack,
+    combined::{Combined, Layer},
+};
 
-/// The layers over one backing that threads may share where the backing is shared.
+/// The layers that threads may share where the backing is shared.
 macro_rules! layer {
-    ($combined:expr, $backing:expr) => {
-        match $combined {
-            Combined::Limit(bytes, _) => Box::new(LimitAllocator::new($backing, clamp(*bytes))),
-            Combined::Stats(_) => Box::new(StatsAllocator::with_histograms($backing, Histograms::<64>::new())),
-            _ => unreachable!("made elsewhere"),
+    ($layer:expr, $backing:expr) => {
+        match $layer {
+            Layer::Limit(bytes) => Box::new(LimitAllocator::new($backing, clamp(bytes))),
+            Layer::Stats => Box::new(StatsAllocator::with_histograms($backing, Histograms::<64>::new())),
+            Layer::Lock | Layer::FreeList(_) => unreachable!("made by the callers"),
         }
     };
 }
 
+/// All layers, over a backing for one thread.
+macro_rules! local_layer {
+    ($layer:expr, $backing:expr) => {
+        match $layer {
+            Layer::Lock => Box::new(LockAllocator::new($backing)),
+            Layer::FreeList(bytes) => Box::new(FreeListAllocator::new($backing, 1..=clamp(bytes), KEPT)),
+            layer => layer!(layer, $backing),
+        }
+    };
+}
+
+/// Blocks that a free list keeps.
+const KEPT: usize = 1024;
+
 /// One that threads may share: `combined.is_shared()` said so.
 pub fn shared(combined: &Combined, ground: Option<&mut Ground>) -> Option<Shared> {
     Some(match combined {
-        Combined::Lock(backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
+        Combined::Layer(Layer::Lock, backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
+        Combined::Layer(layer, backing) => layer!(*layer, boxed_shared(backing, ground)?),
         Combined::Fallback(first, second) => {
             let (one, two) = two(ground, |a| owning_shared(first, a), |b| boxed_shared(second, b));
             Box::new(FallbackAllocator::new(one?, two?))
@@ -40,7 +58,6 @@ pub fn shared(combined: &Combined, ground: Option<&mut Ground>) -> Option<Shared
             let (one, two) = two(ground, |a| boxed_shared(small, a), |b| boxed_shared(large, b));
             Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
         }
-        Combined::Limit(_, backing) | Combined::Stats(backing) => layer!(combined, boxed_shared(backing, ground)?),
     })
 }
 
@@ -55,8 +72,7 @@ pub fn local(combined: &Combined, ground: Option<&mut Ground>) -> Local {
             let (one, two) = two(ground, |a| boxed(small, a), |b| boxed(large, b));
             Box::new(SegregateAllocator::new(clamp(*size), one, two))
         }
-        Combined::Lock(backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
-        Combined::Limit(_, backing) | Combined::Stats(backing) => layer!(combined, boxed(backing, ground)),
+        Combined::Layer(layer, backing) => local_layer!(*layer, boxed(backing, ground)),
     }
 }
 
@@ -82,8 +98,7 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
                 let (one, two) = two(ground, |a| owning(small, a), |b| owning(large, b));
                 Box::new(SegregateAllocator::new(clamp(*size), one, two))
             }
-            Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
-            Combined::Limit(_, on) | Combined::Stats(on) => layer!(combined, owning(on, ground)),
+            Combined::Layer(layer, on) => local_layer!(*layer, owning(on, ground)),
         },
         Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("the parser refuses it as a first side"),
     }
@@ -103,8 +118,9 @@ fn owning_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Box<dyn O
                 let (one, two) = two(ground, |a| owning_shared(small, a), |b| owning_shared(large, b));
                 Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
             }
-            Combined::Lock(on) => Box::new(LockAllocator::new(owning(on, ground))),
-            Combined::Limit(_, on) | Combined::Stats(on) => layer!(combined, owning_shared(on, ground)?),
+            Combined::Layer(Layer::Lock, on) => Box::new(LockAllocator::new(owning(on, ground))),
+            Combined::Layer(Layer::FreeList(_), _) => return None,
+            Combined::Layer(layer, on) => layer!(*layer, owning_shared(on, ground)?),
         },
         _ => return None,
     })

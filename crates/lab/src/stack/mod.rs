@@ -176,7 +176,7 @@ fn all_words() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{combined::Layer, *};
     use proptest::prelude::*;
 
     fn any_stack() -> impl Strategy<Value = Stack> {
@@ -188,7 +188,9 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner.clone(), inner, 0..11, 1..=u64::MAX).prop_map(|(stack, other, layer, size)| {
+            (inner.clone(), inner, 0..10, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
+                let sized = [Layer::Limit(size), Layer::FreeList(size)][which % 2];
+                let plain = [Layer::Lock, Layer::Stats][which % 2];
                 let (backing, other) = (Box::new(stack), Box::new(other));
                 match layer {
                     0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),
@@ -196,9 +198,8 @@ mod tests {
                     2 => Stack::SyncArena(backing),
                     3 => Stack::Lifo(backing),
                     4 => Stack::BufferFirst(size, backing),
-                    5 => Stack::Combined(Combined::Limit(size, backing)),
-                    6 => Stack::Combined(Combined::Lock(backing)),
-                    10 => Stack::Combined(Combined::Stats(backing)),
+                    5 => Stack::Combined(Combined::Layer(sized, backing)),
+                    6 => Stack::Combined(Combined::Layer(plain, backing)),
                     7 if backing.stranger().is_none() => Stack::Combined(Combined::Fallback(backing, other)),
                     7 | 8 => Stack::Combined(Combined::Segregate(size, backing, other)),
                     _ => Stack::Pool(size, backing),
@@ -218,6 +219,7 @@ mod tests {
             ("pool(64, page)", false),
             ("buffer_first(64KiB, smp(page))", false),
             ("lock(arena(page))", true),
+            ("free_list(64, page)", false),
             ("limit(1MiB, arena(page))", false),
             ("limit(1MiB, lock(arena(page)))", true),
             ("fallback(smp(page), page)", true),

@@ -1,28 +1,39 @@
 //! The part of the parser that reads combinators.
 //!
 //! ```text
-//! combined := "limit(" SIZE "," bytes ")" | "lock(" bytes ")" | "stats(" bytes ")"
+//! combined := LAYER "(" bytes ")" | SIZED "(" SIZE "," bytes ")"
 //!           | "fallback(" bytes "," bytes ")" | "segregate(" SIZE "," bytes "," bytes ")"
+//! LAYER    := "lock" | "stats"
+//! SIZED    := "limit" | "free_list"
 //! ```
 //!
 //! Cost: one pass over the text.
 #![forbid(unsafe_code)]
 
 use super::{ParseError, Parser};
-use crate::stack::{Stack, combined::Combined};
+use crate::stack::{
+    Stack,
+    combined::{Combined, Layer},
+};
 
 impl Parser<'_> {
     /// What stands behind `word`, where that is a combinator's.
     pub(super) fn combined(&mut self, word: &str, depth: usize) -> Option<Result<Stack, ParseError>> {
         let combined = match word {
-            "limit" => self.size_and_backing("limit(16MiB, page)", depth).map(|(size, on)| Combined::Limit(size, on)),
-            "lock" => self.backing(word, depth).map(Combined::Lock),
-            "stats" => self.backing(word, depth).map(Combined::Stats),
             "fallback" => self.fallback(depth),
             "segregate" => self.segregate(depth),
-            _ => return None,
+            _ => self.layer(Layer::named(word, 0)?, depth),
         };
         Some(combined.map(Stack::Combined))
+    }
+
+    fn layer(&mut self, layer: Layer, depth: usize) -> Result<Combined, ParseError> {
+        let (word, size) = layer.word();
+        if size.is_none() {
+            return Ok(Combined::Layer(layer, self.backing(word, depth)?));
+        }
+        let (size, backing) = self.size_and_backing(&format!("{word}(1MiB, page)"), depth)?;
+        Ok(Combined::Layer(Layer::named(word, size).unwrap_or(layer), backing))
     }
 
     fn fallback(&mut self, depth: usize) -> Result<Combined, ParseError> {
@@ -72,9 +83,10 @@ mod tests {
         let page = || Box::new(Stack::Page);
         let arena = || Box::new(Stack::Arena(page()));
         for (text, combined) in [
-            ("limit( 16MiB , page )", Combined::Limit(16 << 20, page())),
-            ("lock(arena(page))", Combined::Lock(arena())),
-            ("stats(page)", Combined::Stats(page())),
+            ("limit( 16MiB , page )", Combined::Layer(Layer::Limit(16 << 20), page())),
+            ("free_list(4KiB, page)", Combined::Layer(Layer::FreeList(4 << 10), page())),
+            ("lock(arena(page))", Combined::Layer(Layer::Lock, arena())),
+            ("stats(page)", Combined::Layer(Layer::Stats, page())),
             ("fallback(arena(page),page)", Combined::Fallback(arena(), page())),
             ("segregate(256, arena(page), page)", Combined::Segregate(256, arena(), page())),
         ] {
@@ -85,7 +97,7 @@ mod tests {
     #[test]
     fn combinators_that_lack_something_show_how_they_are_written() {
         assert!(error("limit(page)").contains("expected a number of bytes"));
-        assert!(error("limit(1MiB)").contains("as in limit(16MiB, page)"));
+        assert!(error("limit(1MiB)").contains("as in limit(1MiB, page)"));
         assert!(error("lock()").contains("a stack is missing here") || error("lock()").contains("begins no stack"));
         assert!(error("fallback(arena(page))").contains("a comma and another stack, as in fallback("));
         assert!(error("segregate(256, page)").contains("a comma and another stack, as in segregate("));
