@@ -150,6 +150,9 @@ table! {
     SegregateAllocator<All, Bare>:          no   no   no    yes   no;
     FreeListAllocator<All>:                 yes  no   no    yes   yes;
     FreeListAllocator<Bare>:                no   no   no    yes   no;
+    AffixAllocator<All, u8, ()>:            yes  yes  no    yes   yes;
+    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   no;
+    AffixAllocator<Bare, u8, ()>:           no   no   no    yes   no;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;

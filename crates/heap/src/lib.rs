@@ -1,5 +1,6 @@
 //! Allocators of bytes over any backing.
 //!
+//! - [`AffixAllocator`]: a value before and a value behind each block;
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
@@ -39,6 +40,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod affix;
 pub mod arena;
 mod buffer_first;
 mod bump;
@@ -66,6 +68,7 @@ mod transparent;
 // to weaken one ordering at a time and see the model fail.
 use terrace_sync::{atomic, cell};
 
+pub use affix::AffixAllocator;
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use buffer_first::BufferFirstAllocator;
 #[cfg(target_has_atomic = "64")]

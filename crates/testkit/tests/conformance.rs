@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator, FixedBufferAllocator,
-    InlineBuffer, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, SegregateAllocator, SmpAllocator,
-    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
+    FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
+    PoolAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -214,6 +214,22 @@ fn free_list_keeps_the_contract() {
     conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(list(start.backing()))));
     conformance::clause_8_reset_ends_every_block(|start, check| {
         check(&mut FreeListAllocator::new(ArenaAllocator::new(start.backing()), 20..=200, 3));
+    });
+}
+
+#[test]
+fn affix_keeps_the_contract() {
+    conformance::all(|start, check| check(&AffixAllocator::new(start.backing(), 7u64, [1u16; 3])));
+    conformance::all(|start, check| check(&AffixAllocator::new(start.backing(), (), 1u128)));
+    conformance::clause_6_threads(|start, check| check(&AffixAllocator::new(start.backing(), 7u8, ())));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(AffixAllocator::new(start.backing(), 7u8, 8u64)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(AffixAllocator::new(start.backing(), 7u64, 1u8)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut AffixAllocator::new(ArenaAllocator::new(start.backing()), 7u64, ()));
     });
 }
 

@@ -17,9 +17,9 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator, FixedBufferAllocator,
-    InlineBuffer, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, SegregateAllocator, SmpAllocator,
-    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
+    FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
+    PoolAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
 };
 use terrace_sync::{NoSlots, Slots};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -66,7 +66,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 21] = [
+const LAYERS: [Layer; 22] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -127,6 +127,7 @@ const LAYERS: [Layer; 21] = [
         check(&SegregateAllocator::new(100, ArenaAllocator::new(backing), backing));
     }),
     ("free_list", |_, backing, check| check(&FreeListAllocator::new(backing, 20..=200, 3))),
+    ("affix", |_, backing, check| check(&AffixAllocator::new(backing, 7u64, [1u16; 3]))),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 

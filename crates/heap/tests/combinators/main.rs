@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod affix;
 mod fallback;
 mod free_list;
 mod limit;

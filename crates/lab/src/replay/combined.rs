@@ -9,8 +9,9 @@
 
 use terrace_core::{AllocStats, Owns, Stats};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms,
-    LimitAllocator, LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
+    AffixAllocator, ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator,
+    Histograms, LimitAllocator, LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator,
+    SyncArena,
 };
 use terrace_sys::ThreadSlots;
 
@@ -25,6 +26,7 @@ macro_rules! layer {
     ($layer:expr, $backing:expr) => {
         match $layer {
             Layer::Limit(bytes) => Box::new(LimitAllocator::new($backing, clamp(bytes))),
+            Layer::Affix => Box::new(AffixAllocator::new($backing, 0u64, 0u64)),
             Layer::Stats => Box::new(StatsAllocator::with_histograms($backing, Histograms::<64>::new())),
             Layer::Lock | Layer::FreeList(_) => unreachable!("made by the callers"),
         }

@@ -1,7 +1,7 @@
 //! [`Combined`]: the words for layers that stand between others: limits, locks, and who serves what.
 //!
 //! ```text
-//! lock(a)   stats(a)                             one backing
+//! lock(a)   stats(a)   affix(a)                  one backing
 //! limit(SIZE, a)   free_list(SIZE, a)            one backing, and a size
 //! fallback(a, b)   segregate(SIZE, a, b)         two sides
 //! ```
@@ -34,15 +34,18 @@ pub enum Layer {
     FreeList(u64),
     /// `lock(backing)`: one thread at a time.
     Lock,
+    /// `affix(backing)`: a word before and a word behind each block.
+    Affix,
     /// `stats(backing)`: counts, by size and by place too.
     Stats,
 }
 
 /// How each word is written, and what it means.
-pub const WORDS: [(&str, &str); 6] = [
+pub const WORDS: [(&str, &str); 7] = [
     ("limit(SIZE, STACK)", "no more than SIZE bytes live at once"),
     ("free_list(SIZE, STACK)", "keeps up to 1024 freed blocks of at most SIZE bytes"),
     ("lock(STACK)", "STACK for any threads, one at a time"),
+    ("affix(STACK)", "eight bytes before and eight behind each block"),
     ("stats(STACK)", "counts what goes through it, by size and by place too"),
     ("fallback(STACK, STACK)", "the first, and the second for what it refuses"),
     ("segregate(SIZE, STACK, STACK)", "blocks up to SIZE from the first, longer ones from the second"),
@@ -55,6 +58,7 @@ impl Layer {
             "limit" => Self::Limit(size),
             "free_list" => Self::FreeList(size),
             "lock" => Self::Lock,
+            "affix" => Self::Affix,
             "stats" => Self::Stats,
             _ => return None,
         })
@@ -66,6 +70,7 @@ impl Layer {
             Self::Limit(size) => ("limit", Some(size)),
             Self::FreeList(size) => ("free_list", Some(size)),
             Self::Lock => ("lock", None),
+            Self::Affix => ("affix", None),
             Self::Stats => ("stats", None),
         }
     }

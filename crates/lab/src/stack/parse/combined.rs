@@ -3,7 +3,7 @@
 //! ```text
 //! combined := LAYER "(" bytes ")" | SIZED "(" SIZE "," bytes ")"
 //!           | "fallback(" bytes "," bytes ")" | "segregate(" SIZE "," bytes "," bytes ")"
-//! LAYER    := "lock" | "stats"
+//! LAYER    := "lock" | "stats" | "affix"
 //! SIZED    := "limit" | "free_list"
 //! ```
 //!
@@ -86,6 +86,7 @@ mod tests {
             ("limit( 16MiB , page )", Combined::Layer(Layer::Limit(16 << 20), page())),
             ("free_list(4KiB, page)", Combined::Layer(Layer::FreeList(4 << 10), page())),
             ("lock(arena(page))", Combined::Layer(Layer::Lock, arena())),
+            ("affix(page)", Combined::Layer(Layer::Affix, page())),
             ("stats(page)", Combined::Layer(Layer::Stats, page())),
             ("fallback(arena(page),page)", Combined::Fallback(arena(), page())),
             ("segregate(256, arena(page), page)", Combined::Segregate(256, arena(), page())),
