@@ -36,6 +36,9 @@ type Moved = ArenaAllocator<All>;
 type Told = fn(&Call);
 type Untold = Rc<dyn Fn(&Call)>;
 type Value = Cell<Rc<u8>>;
+/// Hooks.
+type Asked = fn(&OutOfMemory) -> bool;
+type Pressed = fn(&Pressure) -> bool;
 
 macro_rules! cell {
     ($type:ty, $trait:path, yes) => {
@@ -153,6 +156,16 @@ table! {
     AffixAllocator<All, u8, ()>:            yes  yes  no    yes   yes;
     AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   no;
     AffixAllocator<Bare, u8, ()>:           no   no   no    yes   no;
+    OnOomAllocator<All, Asked>:             yes  yes  no    yes   yes;
+    OnOomAllocator<Bare, Asked>:            no   no   no    yes   no;
+    OnOomAllocator<All, Rc<dyn Reclaim>>:   no   no   no    yes   no;
+    OutOfMemory:                            yes  yes  yes   yes   yes;
+    ZeroedAllocator<All>:                   yes  yes  no    yes   yes;
+    ZeroedAllocator<Bare>:                  no   no   no    yes   no;
+    PressureAllocator<All, Pressed>:        yes  yes  no    yes   yes;
+    PressureAllocator<Bare, Pressed>:       no   no   no    yes   no;
+    PressureAllocator<All, Untold>:         no   no   no    yes   no;
+    Pressure:                               yes  yes  yes   yes   yes;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
@@ -208,7 +221,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(Sink, Slots, Threads, testkit::Handler);
+assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

@@ -11,10 +11,13 @@
 //! - [`LimitAllocator`]: no more than so many bytes at once;
 //! - [`LockAllocator`]: makes any allocator one for many threads;
 //! - [`LogAllocator`]: tells a sink of every call;
+//! - [`OnOomAllocator`]: where there is no memory, a hook may free some;
 //! - [`PoolAllocator`], [`Pool`]: items of one size;
+//! - [`PressureAllocator`]: tells a hook when much is live;
 //! - [`SegregateAllocator`]: one allocator for short blocks, another for long ones;
 //! - [`StackAllocator`]: last in, first out;
-//! - [`StatsAllocator`]: counts what goes through it, by size and by place too, on machines with 64-bit atomics.
+//! - [`StatsAllocator`]: counts what goes through it, by size and by place too, on machines with 64-bit atomics;
+//! - [`ZeroedAllocator`]: every block is zero.
 //!
 //! None of them needs an operating system or a global allocator; each takes its memory from the backing
 //! that it is given:
@@ -49,12 +52,15 @@ mod failing;
 mod fallback;
 mod fixed;
 mod free_list;
+mod hook;
 mod limit;
 mod lock;
 mod log;
 #[cfg(doctest)]
 mod misuse;
+mod on_oom;
 pub mod pool;
+mod pressure;
 mod segregate;
 pub mod smp;
 pub mod stack;
@@ -63,6 +69,7 @@ mod stats;
 mod sync_arena;
 mod sync_fixed;
 mod transparent;
+mod zeroed;
 
 // What threads share comes from here: the models in `tests/loom_*.rs` put a name of their own in its place, so as
 // to weaken one ordering at a time and see the model fail.
@@ -81,7 +88,9 @@ pub use limit::LimitAllocator;
 pub use lock::StdThreads;
 pub use lock::{LockAllocator, Threads};
 pub use log::{Call, CallOp, LogAllocator, Sink};
+pub use on_oom::{OnOomAllocator, OutOfMemory, Reclaim};
 pub use pool::{Pool, PoolAllocator, Pooled};
+pub use pressure::{OnPressure, Pressure, PressureAllocator};
 pub use segregate::SegregateAllocator;
 pub use smp::SmpAllocator;
 pub use stack::{Marker, StackAllocator};
@@ -89,3 +98,4 @@ pub use stack::{Marker, StackAllocator};
 pub use stats::{Histograms, Site, SizeClass, StatsAllocator};
 pub use sync_arena::SyncArena;
 pub use sync_fixed::SyncFixedBuffer;
+pub use zeroed::ZeroedAllocator;

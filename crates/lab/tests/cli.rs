@@ -27,6 +27,8 @@ fn every_command_explains_itself_with_an_example() {
         "free_list(SIZE, STACK)",
         "lock(STACK)",
         "stats(STACK)",
+        "zeroed(STACK)",
+        "pressure(SIZE, STACK)",
         "affix(STACK)",
         "fallback(STACK, STACK)",
         "segregate(SIZE, STACK, STACK)",

@@ -6,7 +6,8 @@ use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
     FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
-    PoolAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
+    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -230,6 +231,44 @@ fn affix_keeps_the_contract() {
     });
     conformance::clause_8_reset_ends_every_block(|start, check| {
         check(&mut AffixAllocator::new(ArenaAllocator::new(start.backing()), 7u64, ()));
+    });
+}
+
+#[test]
+fn on_oom_keeps_the_contract() {
+    // As often as it is asked again, a backing that refuses one call grants the next.
+    let oom = |backing| OnOomAllocator::new(backing, 2, |refused: &OutOfMemory| refused.len.get() % 2 == 0);
+    conformance::all(|start, check| check(&oom(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&oom(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(oom(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(oom(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut OnOomAllocator::new(ArenaAllocator::new(start.backing()), 1, |_: &OutOfMemory| false));
+    });
+}
+
+#[test]
+fn zeroed_keeps_the_contract() {
+    conformance::all(|start, check| check(&ZeroedAllocator::new(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&ZeroedAllocator::new(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(ZeroedAllocator::new(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(ZeroedAllocator::new(start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut ZeroedAllocator::new(ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn pressure_keeps_the_contract() {
+    let heap = |backing| PressureAllocator::with_threshold(backing, 1000, |_: &Pressure| false);
+    conformance::all(|start, check| check(&heap(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&heap(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(heap(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(heap(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut PressureAllocator::new(ArenaAllocator::new(start.backing()), |_: &Pressure| false));
     });
 }
 

@@ -19,7 +19,8 @@ use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
     FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
-    PoolAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
+    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -66,7 +67,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 22] = [
+const LAYERS: [Layer; 25] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -128,6 +129,14 @@ const LAYERS: [Layer; 22] = [
     }),
     ("free_list", |_, backing, check| check(&FreeListAllocator::new(backing, 20..=200, 3))),
     ("affix", |_, backing, check| check(&AffixAllocator::new(backing, 7u64, [1u16; 3]))),
+    ("on_oom", |_, backing, check| {
+        // The hook frees nothing, so that each refusal must leave everything as it was.
+        check(&OnOomAllocator::new(backing, 2, |_: &OutOfMemory| false));
+    }),
+    ("zeroed", |_, backing, check| check(&ZeroedAllocator::new(backing))),
+    ("pressure", |start, backing, check| {
+        check(&PressureAllocator::with_threshold(backing, start.limit() / 8, |_: &Pressure| true));
+    }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];
 

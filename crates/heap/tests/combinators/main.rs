@@ -8,8 +8,11 @@ mod fallback;
 mod free_list;
 mod limit;
 mod lock;
+mod on_oom;
+mod pressure;
 mod segregate;
 mod stats;
+mod zeroed;
 
 use std::sync::{Arc, Mutex};
 

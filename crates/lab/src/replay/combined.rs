@@ -10,8 +10,8 @@
 use terrace_core::{AllocStats, Owns, Stats};
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator,
-    Histograms, LimitAllocator, LockAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator,
-    SyncArena,
+    Histograms, LimitAllocator, LockAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
+    StackAllocator, StatsAllocator, SyncArena, ZeroedAllocator,
 };
 use terrace_sys::ThreadSlots;
 
@@ -27,6 +27,11 @@ macro_rules! layer {
         match $layer {
             Layer::Limit(bytes) => Box::new(LimitAllocator::new($backing, clamp(bytes))),
             Layer::Affix => Box::new(AffixAllocator::new($backing, 0u64, 0u64)),
+            Layer::Zeroed => Box::new(ZeroedAllocator::new($backing)),
+            // The hook of a program that has nothing to give back.
+            Layer::Pressure(bytes) => {
+                Box::new(PressureAllocator::with_threshold($backing, clamp(bytes), |_: &Pressure| false))
+            }
             Layer::Stats => Box::new(StatsAllocator::with_histograms($backing, Histograms::<64>::new())),
             Layer::Lock | Layer::FreeList(_) => unreachable!("made by the callers"),
         }

@@ -1,9 +1,9 @@
 //! [`Combined`]: the words for layers that stand between others: limits, locks, and who serves what.
 //!
 //! ```text
-//! lock(a)   stats(a)   affix(a)                  one backing
-//! limit(SIZE, a)   free_list(SIZE, a)            one backing, and a size
-//! fallback(a, b)   segregate(SIZE, a, b)         two sides
+//! lock(a)   stats(a)   affix(a)   zeroed(a)                     one backing
+//! limit(SIZE, a)   free_list(SIZE, a)   pressure(SIZE, a)       one backing, and a size
+//! fallback(a, b)   segregate(SIZE, a, b)                        two sides
 //! ```
 //!
 //! What each does stands in the documentation of `terrace-heap`. Two combinators have no word: `OnOomAllocator`, whose
@@ -32,20 +32,26 @@ pub enum Layer {
     Limit(u64),
     /// `free_list(SIZE, backing)`: keeps freed blocks of at most so many bytes.
     FreeList(u64),
+    /// `pressure(SIZE, backing)`: watches whether more than so many bytes are live.
+    Pressure(u64),
     /// `lock(backing)`: one thread at a time.
     Lock,
     /// `affix(backing)`: a word before and a word behind each block.
     Affix,
+    /// `zeroed(backing)`: every block is zero.
+    Zeroed,
     /// `stats(backing)`: counts, by size and by place too.
     Stats,
 }
 
 /// How each word is written, and what it means.
-pub const WORDS: [(&str, &str); 7] = [
+pub const WORDS: [(&str, &str); 9] = [
     ("limit(SIZE, STACK)", "no more than SIZE bytes live at once"),
     ("free_list(SIZE, STACK)", "keeps up to 1024 freed blocks of at most SIZE bytes"),
+    ("pressure(SIZE, STACK)", "tells when more than SIZE bytes are live"),
     ("lock(STACK)", "STACK for any threads, one at a time"),
     ("affix(STACK)", "eight bytes before and eight behind each block"),
+    ("zeroed(STACK)", "every block is zero"),
     ("stats(STACK)", "counts what goes through it, by size and by place too"),
     ("fallback(STACK, STACK)", "the first, and the second for what it refuses"),
     ("segregate(SIZE, STACK, STACK)", "blocks up to SIZE from the first, longer ones from the second"),
@@ -59,6 +65,8 @@ impl Layer {
             "free_list" => Self::FreeList(size),
             "lock" => Self::Lock,
             "affix" => Self::Affix,
+            "pressure" => Self::Pressure(size),
+            "zeroed" => Self::Zeroed,
             "stats" => Self::Stats,
             _ => return None,
         })
@@ -71,6 +79,8 @@ impl Layer {
             Self::FreeList(size) => ("free_list", Some(size)),
             Self::Lock => ("lock", None),
             Self::Affix => ("affix", None),
+            Self::Pressure(size) => ("pressure", Some(size)),
+            Self::Zeroed => ("zeroed", None),
             Self::Stats => ("stats", None),
         }
     }

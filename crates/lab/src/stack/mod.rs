@@ -189,8 +189,8 @@ mod tests {
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
             (inner.clone(), inner, 0..10, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
-                let sized = [Layer::Limit(size), Layer::FreeList(size)][which % 2];
-                let plain = [Layer::Lock, Layer::Stats, Layer::Affix][which % 3];
+                let sized = [Layer::Limit(size), Layer::FreeList(size), Layer::Pressure(size)][which % 3];
+                let plain = [Layer::Lock, Layer::Stats, Layer::Affix, Layer::Zeroed][which % 4];
                 let (backing, other) = (Box::new(stack), Box::new(other));
                 match layer {
                     0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),

@@ -3,8 +3,8 @@
 //! ```text
 //! combined := LAYER "(" bytes ")" | SIZED "(" SIZE "," bytes ")"
 //!           | "fallback(" bytes "," bytes ")" | "segregate(" SIZE "," bytes "," bytes ")"
-//! LAYER    := "lock" | "stats" | "affix"
-//! SIZED    := "limit" | "free_list"
+//! LAYER    := "lock" | "stats" | "affix" | "zeroed"
+//! SIZED    := "limit" | "free_list" | "pressure"
 //! ```
 //!
 //! Cost: one pass over the text.
@@ -87,6 +87,8 @@ mod tests {
             ("free_list(4KiB, page)", Combined::Layer(Layer::FreeList(4 << 10), page())),
             ("lock(arena(page))", Combined::Layer(Layer::Lock, arena())),
             ("affix(page)", Combined::Layer(Layer::Affix, page())),
+            ("pressure(1MiB, page)", Combined::Layer(Layer::Pressure(1 << 20), page())),
+            ("zeroed(page)", Combined::Layer(Layer::Zeroed, page())),
             ("stats(page)", Combined::Layer(Layer::Stats, page())),
             ("fallback(arena(page),page)", Combined::Fallback(arena(), page())),
             ("segregate(256, arena(page), page)", Combined::Segregate(256, arena(), page())),
