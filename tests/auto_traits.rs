@@ -166,6 +166,9 @@ table! {
     PressureAllocator<Bare, Pressed>:       no   no   no    yes   no;
     PressureAllocator<All, Untold>:         no   no   no    yes   no;
     Pressure:                               yes  yes  yes   yes   yes;
+    BucketizeAllocator<All, 2>:             yes  yes  no    yes   yes;
+    BucketizeAllocator<Moved, 2>:           yes  no   no    yes   yes;
+    BucketizeAllocator<Bare, 2>:            no   no   no    yes   no;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;

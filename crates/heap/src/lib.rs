@@ -2,6 +2,7 @@
 //!
 //! - [`AffixAllocator`]: a value before and a value behind each block;
 //! - [`ArenaAllocator`]: many blocks, one end;
+//! - [`BucketizeAllocator`]: an allocator for each step of lengths;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
 //! - [`FallbackAllocator`]: one allocator first, and another for what it refuses;
@@ -45,6 +46,7 @@ extern crate std;
 
 mod affix;
 pub mod arena;
+mod bucketize;
 mod buffer_first;
 mod bump;
 #[cfg(target_has_atomic = "64")]
@@ -77,6 +79,7 @@ use terrace_sync::{atomic, cell};
 
 pub use affix::AffixAllocator;
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
+pub use bucketize::BucketizeAllocator;
 pub use buffer_first::BufferFirstAllocator;
 #[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;

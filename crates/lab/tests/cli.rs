@@ -27,6 +27,7 @@ fn every_command_explains_itself_with_an_example() {
         "free_list(SIZE, STACK)",
         "lock(STACK)",
         "stats(STACK)",
+        "bucketize(SIZE, STACK, …)",
         "zeroed(STACK)",
         "pressure(SIZE, STACK)",
         "affix(STACK)",

@@ -112,10 +112,12 @@ fn combinators_replay_without_an_error() {
         "pressure(16KiB, smp(page))",
         "fallback(limit(64KiB, lock(arena(page))), smp(page))",
         "segregate(256, lock(pool(256, page)), smp(page))",
+        "segregate(256, bucketize(128, lock(pool(128, page)), smp(page)), smp(page))",
     ];
     let local = [
         "limit(64MiB, arena(page))",
         "free_list(1KiB, smp(page))",
+        "segregate(256, bucketize(64, pool(64, page), pool(128, page), pool(192, page), pool(256, page)), arena(page))",
         "fallback(free_list(64, affix(zeroed(pressure(64, fixed(4KiB))))), page)",
         "fallback(segregate(64, pool(64, page), fixed(16KiB)), lock(stack(page)))",
         "segregate(256, pool(256, page), fallback(buffer_first(16KiB, arena(page)), system))",

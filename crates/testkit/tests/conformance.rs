@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
-    FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
-    OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
-    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, FailingAllocator,
+    FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator,
+    LockAllocator, LogAllocator, OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator,
+    SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -269,6 +269,27 @@ fn pressure_keeps_the_contract() {
     conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(heap(start.backing()))));
     conformance::clause_8_reset_ends_every_block(|start, check| {
         check(&mut PressureAllocator::new(ArenaAllocator::new(start.backing()), |_: &Pressure| false));
+    });
+}
+
+/// Up to the suite's largest block, so that the suite can ask for anything.
+#[test]
+fn bucketize_keeps_the_contract() {
+    let step = NonZeroUsize::new(16 << 10).expect("not 0");
+    conformance::all(|start, check| {
+        check(&BucketizeAllocator::new(step, [0; 4].map(|_| ArenaAllocator::new(start.backing()))));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&BucketizeAllocator::new(step, [0; 4].map(|_| start.backing())));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(BucketizeAllocator::new(step, [0; 4].map(|_| StackAllocator::new(start.backing())))));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(BucketizeAllocator::new(step, [0; 4].map(|_| StackAllocator::new(start.backing())))));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut BucketizeAllocator::new(step, [0; 4].map(|_| ArenaAllocator::new(start.backing()))));
     });
 }
 

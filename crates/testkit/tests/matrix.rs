@@ -17,10 +17,10 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    AffixAllocator, ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FallbackAllocator,
-    FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator, LockAllocator, LogAllocator,
-    OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
-    StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, FailingAllocator,
+    FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer, LimitAllocator,
+    LockAllocator, LogAllocator, OnOomAllocator, OutOfMemory, PoolAllocator, Pressure, PressureAllocator,
+    SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer, ZeroedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -67,7 +67,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 25] = [
+const LAYERS: [Layer; 26] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -136,6 +136,10 @@ const LAYERS: [Layer; 25] = [
     ("zeroed", |_, backing, check| check(&ZeroedAllocator::new(backing))),
     ("pressure", |start, backing, check| {
         check(&PressureAllocator::with_threshold(backing, start.limit() / 8, |_: &Pressure| true));
+    }),
+    ("bucketize", |_, backing, check| {
+        // Few lengths fit: what is refused must change nothing.
+        check(&BucketizeAllocator::new(ITEM, [0; 3].map(|_| backing)));
     }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];

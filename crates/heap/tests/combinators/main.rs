@@ -4,6 +4,7 @@
 mod support;
 
 mod affix;
+mod bucketize;
 mod fallback;
 mod free_list;
 mod limit;

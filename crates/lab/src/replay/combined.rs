@@ -7,18 +7,20 @@
 //! Layers over one backing are written once, by a macro, for each kind of box: for one thread or many, and, where a
 //! fallback needs it, with `Owns`. Counts of two grounds are added.
 
+use std::num::NonZeroUsize;
+
 use terrace_core::{AllocStats, Owns, Stats};
 use terrace_heap::{
-    AffixAllocator, ArenaAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator,
-    Histograms, LimitAllocator, LockAllocator, Pressure, PressureAllocator, SegregateAllocator, SmpAllocator,
-    StackAllocator, StatsAllocator, SyncArena, ZeroedAllocator,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, FallbackAllocator, FixedBufferAllocator,
+    FreeListAllocator, Histograms, LimitAllocator, LockAllocator, Pressure, PressureAllocator, SegregateAllocator,
+    SmpAllocator, StackAllocator, StatsAllocator, SyncArena, ZeroedAllocator,
 };
 use terrace_sys::ThreadSlots;
 
 use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, leak, pool};
 use crate::stack::{
     Stack,
-    combined::{Combined, Layer},
+    combined::{Combined, Layer, MAX_BUCKETS},
 };
 
 /// The layers that threads may share where the backing is shared.
@@ -49,12 +51,40 @@ macro_rules! local_layer {
     };
 }
 
+/// A type for each number of buckets.
+macro_rules! bucketize {
+    ($step:expr, $buckets:expr) => {{
+        let (step, buckets) = (NonZeroUsize::new(clamp($step)).unwrap_or(NonZeroUsize::MIN), $buckets);
+        match buckets.len() {
+            1 => bucketize!(step, buckets, 1),
+            2 => bucketize!(step, buckets, 2),
+            3 => bucketize!(step, buckets, 3),
+            4 => bucketize!(step, buckets, 4),
+            5 => bucketize!(step, buckets, 5),
+            6 => bucketize!(step, buckets, 6),
+            7 => bucketize!(step, buckets, 7),
+            8 => bucketize!(step, buckets, 8),
+            _ => unreachable!("the parser refuses more, and none"),
+        }
+    }};
+    ($step:expr, $buckets:expr, $count:literal) => {
+        match <[_; $count]>::try_from($buckets) {
+            Ok(buckets) => Box::new(BucketizeAllocator::new($step, buckets)),
+            Err(_) => unreachable!("there are so many"),
+        }
+    };
+}
+
 /// Blocks that a free list keeps.
 const KEPT: usize = 1024;
 
 /// One that threads may share: `combined.is_shared()` said so.
 pub fn shared(combined: &Combined, ground: Option<&mut Ground>) -> Option<Shared> {
     Some(match combined {
+        Combined::Bucketize(step, stacks) => {
+            let shared = many(ground, stacks, boxed_shared);
+            bucketize!(*step, shared.into_iter().collect::<Option<Vec<_>>>()?)
+        }
         Combined::Layer(Layer::Lock, backing) => Box::new(LockAllocator::new(boxed(backing, ground))),
         Combined::Layer(layer, backing) => layer!(*layer, boxed_shared(backing, ground)?),
         Combined::Fallback(first, second) => {
@@ -79,6 +109,7 @@ pub fn local(combined: &Combined, ground: Option<&mut Ground>) -> Local {
             let (one, two) = two(ground, |a| boxed(small, a), |b| boxed(large, b));
             Box::new(SegregateAllocator::new(clamp(*size), one, two))
         }
+        Combined::Bucketize(step, stacks) => bucketize!(*step, many(ground, stacks, boxed)),
         Combined::Layer(layer, backing) => local_layer!(*layer, boxed(backing, ground)),
     }
 }
@@ -105,6 +136,7 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
                 let (one, two) = two(ground, |a| owning(small, a), |b| owning(large, b));
                 Box::new(SegregateAllocator::new(clamp(*size), one, two))
             }
+            Combined::Bucketize(step, stacks) => bucketize!(*step, many(ground, stacks, owning)),
             Combined::Layer(layer, on) => local_layer!(*layer, owning(on, ground)),
         },
         Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("the parser refuses it as a first side"),
@@ -126,11 +158,24 @@ fn owning_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Box<dyn O
                 Box::new(SegregateAllocator::new(clamp(*size), one?, two?))
             }
             Combined::Layer(Layer::Lock, on) => Box::new(LockAllocator::new(owning(on, ground))),
+            Combined::Bucketize(step, stacks) => {
+                let shared = many(ground, stacks, owning_shared);
+                bucketize!(*step, shared.into_iter().collect::<Option<Vec<_>>>()?)
+            }
             Combined::Layer(Layer::FreeList(_), _) => return None,
             Combined::Layer(layer, on) => layer!(*layer, owning_shared(on, ground)?),
         },
         _ => return None,
     })
+}
+
+/// All of `stacks`, and in `ground` what they take together.
+fn many<P>(ground: Option<&mut Ground>, stacks: &[Stack], make: impl Fn(&Stack, Option<&mut Ground>) -> P) -> Vec<P> {
+    let Some(ground) = ground else { return stacks.iter().map(|stack| make(stack, None)).collect() };
+    let mut sums = [None; MAX_BUCKETS];
+    let made = stacks.iter().zip(&mut sums).map(|(stack, sum)| make(stack, Some(sum))).collect();
+    *ground = Some(leak(Sum(sums)));
+    made
 }
 
 /// Both sides, and in `ground` what they take together.

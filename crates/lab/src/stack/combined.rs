@@ -4,6 +4,7 @@
 //! lock(a)   stats(a)   affix(a)   zeroed(a)                     one backing
 //! limit(SIZE, a)   free_list(SIZE, a)   pressure(SIZE, a)       one backing, and a size
 //! fallback(a, b)   segregate(SIZE, a, b)                        two sides
+//! bucketize(SIZE, a, b, …)                                      up to eight
 //! ```
 //!
 //! What each does stands in the documentation of `terrace-heap`. Two combinators have no word: `OnOomAllocator`, whose
@@ -23,7 +24,12 @@ pub enum Combined {
     Fallback(Box<Stack>, Box<Stack>),
     /// `segregate(SIZE, small, large)`: blocks of at most so many bytes from the first, longer ones from the second.
     Segregate(u64, Box<Stack>, Box<Stack>),
+    /// `bucketize(SIZE, …)`: blocks of at most so many bytes from the first, of at most twice as many from the second, …
+    Bucketize(u64, Vec<Stack>),
 }
+
+/// As many stacks as `bucketize` takes: each number of buckets is a type of its own.
+pub const MAX_BUCKETS: usize = 8;
 
 /// A combinator of one backing, with its size where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub enum Layer {
 }
 
 /// How each word is written, and what it means.
-pub const WORDS: [(&str, &str); 9] = [
+pub const WORDS: [(&str, &str); 10] = [
     ("limit(SIZE, STACK)", "no more than SIZE bytes live at once"),
     ("free_list(SIZE, STACK)", "keeps up to 1024 freed blocks of at most SIZE bytes"),
     ("pressure(SIZE, STACK)", "tells when more than SIZE bytes are live"),
@@ -55,6 +61,7 @@ pub const WORDS: [(&str, &str); 9] = [
     ("stats(STACK)", "counts what goes through it, by size and by place too"),
     ("fallback(STACK, STACK)", "the first, and the second for what it refuses"),
     ("segregate(SIZE, STACK, STACK)", "blocks up to SIZE from the first, longer ones from the second"),
+    ("bucketize(SIZE, STACK, …)", "blocks up to SIZE from the first, up to twice SIZE from the second, …"),
 ];
 
 impl Layer {
@@ -92,6 +99,7 @@ impl Combined {
         match self {
             Self::Layer(_, backing) => vec![backing],
             Self::Fallback(one, two) | Self::Segregate(_, one, two) => vec![one, two],
+            Self::Bucketize(_, buckets) => buckets.iter().collect(),
         }
     }
 
@@ -110,6 +118,7 @@ impl Combined {
             Self::Layer(_, backing) => backing.item_len(),
             Self::Fallback(one, two) => Some(one.item_len()?.max(two.item_len()?)),
             Self::Segregate(_, _, large) => large.item_len(),
+            Self::Bucketize(step, buckets) => Some(step.saturating_mul(buckets.len() as u64)),
         }
     }
 
@@ -119,6 +128,12 @@ impl Combined {
             Self::Layer(Layer::Limit(size), _) if *size < SMP_PIECE => Some(whole),
             Self::Layer(_, backing) => backing.too_small_for_smp(),
             Self::Fallback(one, two) => one.too_small_for_smp().and(two.too_small_for_smp()),
+            Self::Bucketize(step, buckets) => {
+                match buckets.get((SMP_PIECE - 1).checked_div(*step).unwrap_or(0) as usize) {
+                    Some(bucket) => bucket.too_small_for_smp(),
+                    None => Some(whole),
+                }
+            }
             Self::Segregate(size, small, large) => {
                 if *size < SMP_PIECE {
                     large.too_small_for_smp()
@@ -139,6 +154,11 @@ impl fmt::Display for Combined {
             },
             Self::Fallback(first, second) => write!(f, "fallback({first}, {second})"),
             Self::Segregate(bytes, small, large) => write!(f, "segregate({}, {small}, {large})", Size(*bytes)),
+            Self::Bucketize(step, buckets) => {
+                write!(f, "bucketize({}", Size(*step))?;
+                buckets.iter().try_for_each(|bucket| write!(f, ", {bucket}"))?;
+                f.write_str(")")
+            }
         }
     }
 }

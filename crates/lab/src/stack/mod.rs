@@ -188,7 +188,7 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner.clone(), inner, 0..10, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
+            (inner.clone(), inner, 0..11, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
                 let sized = [Layer::Limit(size), Layer::FreeList(size), Layer::Pressure(size)][which % 3];
                 let plain = [Layer::Lock, Layer::Stats, Layer::Affix, Layer::Zeroed][which % 4];
                 let (backing, other) = (Box::new(stack), Box::new(other));
@@ -200,6 +200,7 @@ mod tests {
                     4 => Stack::BufferFirst(size, backing),
                     5 => Stack::Combined(Combined::Layer(sized, backing)),
                     6 => Stack::Combined(Combined::Layer(plain, backing)),
+                    10 => Stack::Combined(Combined::Bucketize(size, vec![*backing, *other])),
                     7 if backing.stranger().is_none() => Stack::Combined(Combined::Fallback(backing, other)),
                     7 | 8 => Stack::Combined(Combined::Segregate(size, backing, other)),
                     _ => Stack::Pool(size, backing),
@@ -226,6 +227,8 @@ mod tests {
             ("fallback(arena(page), page)", false),
             ("segregate(64, page, lock(pool(64, page)))", true),
             ("segregate(64, page, pool(64, page))", false),
+            ("bucketize(64, page, page)", true),
+            ("bucketize(64, page, arena(page))", false),
         ] {
             assert_eq!(Stack::parse(text).unwrap().is_shared(), shared, "{text}");
         }

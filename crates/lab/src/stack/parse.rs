@@ -15,7 +15,7 @@ mod combined;
 
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, all_words, suggest};
+use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -126,7 +126,9 @@ impl Parser<'_> {
         let Some(small) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
         let message = format!("smp takes pieces of {}, aligned to as much, and {small} has none", Size(SMP_PIECE));
         let remedy = match small {
-            Stack::Pool(..) => "put the pool on top, as in pool(64, smp(page))".into(),
+            Stack::Pool(..) | Stack::Combined(Combined::Bucketize(..)) => {
+                "put the pool on top, as in pool(64, smp(page))".into()
+            }
             _ => format!("make it {} at least", Size(SMP_BUFFER_MIN)),
         };
         Err(self.error(inside, self.at - 1 - inside, message, remedy))

@@ -3,6 +3,7 @@
 //! ```text
 //! combined := LAYER "(" bytes ")" | SIZED "(" SIZE "," bytes ")"
 //!           | "fallback(" bytes "," bytes ")" | "segregate(" SIZE "," bytes "," bytes ")"
+//!           | "bucketize(" SIZE { "," bytes } ")"
 //! LAYER    := "lock" | "stats" | "affix" | "zeroed"
 //! SIZED    := "limit" | "free_list" | "pressure"
 //! ```
@@ -13,7 +14,7 @@
 use super::{ParseError, Parser};
 use crate::stack::{
     Stack,
-    combined::{Combined, Layer},
+    combined::{Combined, Layer, MAX_BUCKETS},
 };
 
 impl Parser<'_> {
@@ -22,6 +23,7 @@ impl Parser<'_> {
         let combined = match word {
             "fallback" => self.fallback(depth),
             "segregate" => self.segregate(depth),
+            "bucketize" => self.bucketize(depth),
             _ => self.layer(Layer::named(word, 0)?, depth),
         };
         Some(combined.map(Stack::Combined))
@@ -61,6 +63,29 @@ impl Parser<'_> {
         Ok(Combined::Segregate(size, small, self.next_stack(example, depth)?))
     }
 
+    fn bucketize(&mut self, depth: usize) -> Result<Combined, ParseError> {
+        let example = "bucketize(64, pool(64, page), pool(128, page))";
+        self.expect('(', &format!("a size, as in {example}"))?;
+        let step = self.size(example)?;
+        self.expect(',', &format!("a comma and a stack for each step, as in {example}"))?;
+        let mut buckets = Vec::new();
+        loop {
+            self.skip_spaces();
+            if buckets.len() == MAX_BUCKETS {
+                let message = format!("more than {MAX_BUCKETS} steps");
+                return Err(self.error(self.at, 1, message, "make SIZE larger, or nest it in a segregate"));
+            }
+            buckets.push(self.stack(depth + 1)?);
+            self.skip_spaces();
+            if self.peek() != Some(',') {
+                break;
+            }
+            self.at += 1;
+        }
+        self.expect(')', &format!("another stack or the end, as in {example}"))?;
+        Ok(Combined::Bucketize(step, buckets))
+    }
+
     /// The last stack in the brackets of `example`.
     fn next_stack(&mut self, example: &str, depth: usize) -> Result<Box<Stack>, ParseError> {
         self.expect(',', &format!("a comma and another stack, as in {example}"))?;
@@ -92,6 +117,7 @@ mod tests {
             ("stats(page)", Combined::Layer(Layer::Stats, page())),
             ("fallback(arena(page),page)", Combined::Fallback(arena(), page())),
             ("segregate(256, arena(page), page)", Combined::Segregate(256, arena(), page())),
+            ("bucketize(64,arena(page) ,page)", Combined::Bucketize(64, vec![*arena(), Stack::Page])),
         ] {
             assert_eq!(Stack::parse(text), Ok(Stack::Combined(combined)), "{text}");
         }
@@ -106,6 +132,10 @@ mod tests {
         assert!(error("segregate(256, page)").contains("a comma and another stack, as in segregate("));
         assert!(error("segregate(page, page)").contains("expected a number of bytes"));
         assert!(error("segregate(256, page, page, page)").contains("the end, as in segregate("));
+        assert!(error("bucketize(64)").contains("a comma and a stack for each step"));
+        assert!(error("bucketize(64, page").contains("another stack or the end, as in bucketize("));
+        assert!(error(&format!("bucketize(64{})", ", page".repeat(9))).contains("more than 8 steps"));
+        assert!(error("smp(bucketize(64, page))").contains("bucketize(64, page) has none"));
         assert!(error("fallbak(page, page)").contains("did you mean fallback?"));
         assert!(error("limits(1, page)").contains("did you mean limit?"));
     }
