@@ -169,6 +169,13 @@ table! {
     BucketizeAllocator<All, 2>:             yes  yes  no    yes   yes;
     BucketizeAllocator<Moved, 2>:           yes  no   no    yes   yes;
     BucketizeAllocator<Bare, 2>:            no   no   no    yes   no;
+    Compressed<All, u8>:                    yes  yes  no    yes   yes;
+    Compressed<Moved, u8>:                  yes  no   no    yes   yes;
+    Compressed<Bare, u8>:                   no   no   no    yes   no;
+    Stored<'static, All, Lz4>:              yes  yes  no    yes   yes;
+    Stored<'static, Moved, Lz4>:            no   no   no    yes   no;
+    Stored<'static, Bare, Lz4>:             no   no   no    yes   no;
+    Lz4:                                    yes  yes  yes   yes   yes;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;

@@ -4,6 +4,7 @@
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BucketizeAllocator`]: an allocator for each step of lengths;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
+//! - [`Compressed`]: large bytes that nobody looks at, kept small; `Lz4` with the feature `lz4`;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
 //! - [`FallbackAllocator`]: one allocator first, and another for what it refuses;
 //! - [`FixedBufferAllocator`], [`InlineBuffer`]: blocks in a buffer that never grows;
@@ -49,6 +50,7 @@ pub mod arena;
 mod bucketize;
 mod buffer_first;
 mod bump;
+mod compressed;
 #[cfg(target_has_atomic = "64")]
 mod failing;
 mod fallback;
@@ -81,6 +83,9 @@ pub use affix::AffixAllocator;
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use bucketize::BucketizeAllocator;
 pub use buffer_first::BufferFirstAllocator;
+#[cfg(feature = "lz4")]
+pub use compressed::Lz4;
+pub use compressed::{Codec, Compressed, Stored};
 #[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;
 pub use fallback::FallbackAllocator;
