@@ -154,7 +154,7 @@ table! {
     FreeListAllocator<All>:                 yes  no   no    yes   yes;
     FreeListAllocator<Bare>:                no   no   no    yes   no;
     AffixAllocator<All, u8, ()>:            yes  yes  no    yes   yes;
-    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   no;
+    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   yes;
     AffixAllocator<Bare, u8, ()>:           no   no   no    yes   no;
     OnOomAllocator<All, Asked>:             yes  yes  no    yes   yes;
     OnOomAllocator<Bare, Asked>:            no   no   no    yes   no;

@@ -12,6 +12,8 @@ pub struct Cells {
     pub arena: Vec<Cell>,
     /// The group `fixed`.
     pub fixed: Vec<Cell>,
+    /// The group `layers`.
+    pub layers: Vec<Cell>,
     /// The group `page`.
     pub page: Vec<Cell>,
     /// The group `pool`.

@@ -13,6 +13,7 @@ mod child;
 mod counting;
 mod fixed;
 mod harness;
+mod layers;
 mod page;
 mod pool;
 mod smp;
@@ -57,6 +58,8 @@ enum Group {
     Arena,
     /// The fixed buffer beside bump-into, static-alloc and stalloc.
     Fixed,
+    /// Each combinator beside its backing alone.
+    Layers,
     /// The page allocator beside bare system calls.
     Page,
     /// The pool beside slab, typed-arena and blink-alloc.
@@ -70,6 +73,7 @@ impl Group {
         match self {
             Self::Arena => "arena",
             Self::Fixed => "fixed",
+            Self::Layers => "layers",
             Self::Page => "page",
             Self::Pool => "pool",
             Self::Smp => "smp",
@@ -80,6 +84,7 @@ impl Group {
         match self {
             Self::Arena => &cells.arena,
             Self::Fixed => &cells.fixed,
+            Self::Layers => &cells.layers,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
             Self::Smp => &[], // Its cells, and all else, are its own.
@@ -90,6 +95,7 @@ impl Group {
         match self {
             Self::Arena => arena::competitors(cell),
             Self::Fixed => fixed::competitors(cell),
+            Self::Layers => layers::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
             Self::Smp => Vec::new(),
@@ -99,7 +105,7 @@ impl Group {
     /// Requests to the backing, or system calls, of one repetition.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
         match self {
-            Self::Arena | Self::Fixed | Self::Pool | Self::Smp => {
+            Self::Arena | Self::Fixed | Self::Layers | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
                 Ok((counting::requests() - before) as f64 / 10.0)
