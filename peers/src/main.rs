@@ -13,6 +13,7 @@ mod child;
 mod counting;
 mod fixed;
 mod harness;
+mod layers;
 mod memops;
 mod page;
 mod pool;
@@ -61,6 +62,8 @@ enum Group {
     Arena,
     /// The fixed buffer beside bump-into, static-alloc and stalloc.
     Fixed,
+    /// Each combinator beside its backing alone.
+    Layers,
     /// Copy, fill and compare beside the C library's.
     Memops,
     /// The page allocator beside bare system calls.
@@ -76,6 +79,7 @@ impl Group {
         match self {
             Self::Arena => "arena",
             Self::Fixed => "fixed",
+            Self::Layers => "layers",
             Self::Memops => "memops",
             Self::Page => "page",
             Self::Pool => "pool",
@@ -87,6 +91,7 @@ impl Group {
         match self {
             Self::Arena => &cells.arena,
             Self::Fixed => &cells.fixed,
+            Self::Layers => &cells.layers,
             Self::Memops => &cells.memops,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
@@ -98,6 +103,7 @@ impl Group {
         match self {
             Self::Arena => arena::competitors(cell),
             Self::Fixed => fixed::competitors(cell),
+            Self::Layers => layers::competitors(cell),
             Self::Memops => memops::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
@@ -109,7 +115,7 @@ impl Group {
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<Option<f64>> {
         match self {
             Self::Memops => Ok(None),
-            Self::Arena | Self::Fixed | Self::Pool | Self::Smp => {
+            Self::Arena | Self::Fixed | Self::Layers | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
                 Ok(Some((counting::requests() - before) as f64 / 10.0))

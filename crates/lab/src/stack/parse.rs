@@ -3,7 +3,7 @@
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")"
 //!        | "smp(" bytes ")" | "debug(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
-//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")"
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! ```
 //!
@@ -11,9 +11,11 @@
 //! Cost: one pass over the text.
 #![forbid(unsafe_code)]
 
+mod combined;
+
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, WORDS, suggest};
+use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -96,7 +98,7 @@ impl Parser<'_> {
                 let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
                 Ok(Stack::Pool(size, backing))
             }
-            _ => Err(self.unknown(start, &word)),
+            _ => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
         }
     }
 
@@ -125,7 +127,9 @@ impl Parser<'_> {
         let Some((small, bytes)) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
         let message = format!("smp takes pieces of {}, aligned to as much, and {small} has none", Size(SMP_PIECE));
         let remedy = match small {
-            Stack::Pool(..) => "put the pool on top, as in pool(64, smp(page))".into(),
+            Stack::Pool(..) | Stack::Combined(Combined::Bucketize(..)) => {
+                "put the pool on top, as in pool(64, smp(page))".into()
+            }
             _ => format!("make it {} at least", Size(bytes)),
         };
         Err(self.error(inside, self.at - 1 - inside, message, remedy))
@@ -198,7 +202,7 @@ impl Parser<'_> {
     }
 
     fn unknown(&self, start: usize, word: &str) -> ParseError {
-        let names = WORDS.iter().map(|(word, _)| word.split_once('(').map_or(*word, |(name, _)| name));
+        let names = all_words().map(|(word, _)| word.split_once('(').map_or(*word, |(name, _)| name));
         let (width, message) = match (word.is_empty(), self.chars.get(start)) {
             (false, _) => (self.at - start, format!("{word} is no word of a stack")),
             (true, Some(found)) => (1, format!("{found:?} begins no stack")),
