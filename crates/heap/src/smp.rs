@@ -168,8 +168,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         /// backing that is small.
         ///
         /// The slots lie in the first region where they take less than half of it, about 17 of them in 64 KiB; more are a block of
-        /// the backing's, asked for when the first small block has been served. Where that is refused every block takes a lock, until the
-        /// next slab.
+        /// the backing's, 1.5 KiB each, asked for when the first small block has been served. Where that is refused every block takes
+        /// a lock, until the next slab. For a small backing a provider with few slots saves memory.
         pub const fn with_region_size(backing: A, slots: S) -> Self {
             Self::build(backing, slots, None)
         }
