@@ -24,38 +24,9 @@ use terrace_heap::{
     ZeroedAllocator,
     debug::{Mistake, Report},
 };
-use terrace_sync::{NoSlots, Slots};
+use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
-
-/// The first eight slots of threads, so that they fit into a small region whatever the machine is. Where they do not, the first block
-/// makes two requests; a backing that keeps what it gets back, as an arena does, then holds more after the second was refused.
-struct EightSlots;
-
-// SAFETY: the numbers are `ThreadSlots`' own.
-unsafe impl Slots for EightSlots {
-    fn count(&self) -> usize {
-        ThreadSlots.count().min(8)
-    }
-
-    fn enter(&self) -> usize {
-        let number = ThreadSlots.enter();
-        if number <= self.count() { number } else { 0 }
-    }
-
-    fn claim(&self) -> bool {
-        ThreadSlots.claim() && self.enter() != 0
-    }
-
-    fn adopt(&self, number: usize) -> bool {
-        ThreadSlots.adopt(number)
-    }
-
-    unsafe fn release(&self, number: usize) {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { ThreadSlots.release(number) }
-    }
-}
 
 const INLINE: usize = 4096;
 /// Of the pools.
@@ -121,7 +92,7 @@ const LAYERS: [Layer; 28] = [
         check(&DebugAllocator::with_handler(backing, config, no_report));
     }),
     ("smp", |_, backing, check| {
-        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
     }),
     ("smp, no slots", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));

@@ -63,6 +63,14 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// # Safety
+    /// `block` is free memory of a class, and the caller's.
+    pub(crate) unsafe fn of_one(block: NonNull<Block>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Block::link(block, ptr::null_mut()) };
+        Self { head: block, len: 1 }
+    }
+
     /// Takes the first block off.
     ///
     /// # Safety

@@ -104,11 +104,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let chain = self.fetch(class)?;
         // SAFETY: a chain of this allocator, and ours.
         let (block, rest) = unsafe { chain.split_first() };
-        if let (Some(rest), Some(table)) = (rest, NonNull::new(self.table.load(Ordering::Acquire))) {
-            let seat = self.sit(table);
-            // SAFETY: the seat's slot is ours, and so is the chain.
-            let put = unsafe { seat.slot.put(class, &rest) };
-            drop(seat);
+        if let Some(rest) = rest {
+            let put = NonNull::new(self.table.load(Ordering::Acquire)).is_some_and(|table| {
+                // SAFETY: the seat's slot is ours, and so is the chain.
+                unsafe { self.sit(table).slot.put(class, &rest) }
+            });
             if !put {
                 // SAFETY: a chain of the class, and ours.
                 unsafe { self.take_back(class, rest, RETAINED) };
@@ -125,7 +125,12 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     #[inline(never)]
     #[track_caller]
     pub(super) unsafe fn flush(&self, class: usize, block: NonNull<u8>) {
-        let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
+        let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else {
+            // SAFETY: a block of the class, and ours.
+            let chain = unsafe { Chain::of_one(block.cast()) };
+            // SAFETY: a chain of the class, and ours.
+            return unsafe { self.take_back(class, chain, RETAINED) };
+        };
         let seat = self.sit(table);
         let (mut out, mut late) = (None, false);
         // SAFETY: the seat's slot is ours, and so is the block.
@@ -206,12 +211,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             }
             let pages = class::slab_pages(class);
             let (run, clean) = self.run(pages, class::slab_alignment(class))?;
-            // The table comes second, and mostly out of the same region: what is refused leaves nothing behind.
+            // The table comes second, and mostly out of the same region. The block is there: where the table is refused it
+            // is done without, until the next slab, and the request has nothing to give back that the backing might keep.
             // Relaxed: whoever looks into the slots loads it again.
-            if self.table.load(Ordering::Relaxed).is_null() && self.create_table().is_err() {
-                // SAFETY: a run of ours.
-                unsafe { self.give_run(run, pages, !clean, 0) };
-                return Err(AllocError);
+            if self.table.load(Ordering::Relaxed).is_null() {
+                let _ = self.create_table();
             }
             let mut depot = self.depot(class);
             // Somebody else may have been here meanwhile: a slab is added for a block that is taken at once, or it would never be unused.

@@ -66,6 +66,28 @@ fn enter(book: &mut Book, memory: &mut Memory, at: NonNull<u8>, large: Large) {
     book.enter(at, large);
 }
 
+#[test]
+fn the_books_end_takes_a_few_steps_for_each_block() {
+    for blocks in [1, 24, 25, 1000, 50_000] {
+        let (mut book, mut memory) = (Book::new(), Memory::new());
+        for number in 0..blocks {
+            enter(
+                &mut book,
+                &mut memory,
+                address(number, PAGE),
+                Large { len: len(1 << 20), alignment: Alignment::ONE },
+            );
+        }
+        let (mut steps, mut found) = (0, BTreeSet::new());
+        for place in 0..book.places() {
+            steps += 1;
+            found.extend(book.block(place).map(|(address, _)| address));
+        }
+        assert_eq!(found.len(), blocks);
+        assert!(steps <= 32 + 3 * blocks, "{steps} steps for {blocks} blocks");
+    }
+}
+
 proptest! {
     #[test]
     fn the_book_is_a_map(ops in vec((0u8..6, 0usize..60, 1usize..1 << 40, 12u32..40), 1..300)) {
@@ -97,7 +119,7 @@ proptest! {
                 assert_eq!(book.get(at), map.get(&at).copied());
             });
         }
-        while let Some((at, large)) = book.pop() {
+        for (at, large) in (0..book.places()).filter_map(|place| book.block(place)) {
             prop_assert_eq!(map.remove(&NonNull::new(ptr::without_provenance_mut(at)).unwrap()), Some(large));
         }
         prop_assert!(map.is_empty());
