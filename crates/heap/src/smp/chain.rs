@@ -62,21 +62,6 @@ pub(crate) struct Chain {
     pub(crate) len: u32,
 }
 
-impl Chain {
-    /// Takes the first block off.
-    ///
-    /// # Safety
-    /// The chain keeps I1 and I2.
-    pub(crate) unsafe fn split_first(self) -> (NonNull<Block>, Option<Self>) {
-        if self.len == 1 {
-            return (self.head, None);
-        }
-        // SAFETY: the chain is the caller's, and its head is not the last.
-        let next = unsafe { Block::next(self.head) };
-        (self.head, NonNull::new(next).map(|head| Self { head, len: self.len - 1 }))
-    }
-}
-
 /// Full chains of one class, the newest on top.
 #[derive(Debug)]
 pub(crate) struct Stack {

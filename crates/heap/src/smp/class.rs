@@ -55,17 +55,23 @@ pub(crate) fn size(class: usize) -> usize {
 
 /// Blocks that travel together between a magazine and the depot.
 #[inline(always)]
-pub(crate) fn batch(class: usize) -> u32 {
-    BATCHES[class] as u32
+pub(crate) fn batch(class: usize) -> u8 {
+    BATCHES[class]
+}
+
+/// Freed blocks for which it is worth while to load them again, before a batch is fetched from elsewhere.
+#[inline(always)]
+pub(crate) fn fair(class: usize) -> u8 {
+    (batch(class) / 4).max(2)
 }
 
 /// Full chains that the depot keeps at most.
 pub(crate) fn depot_chains(class: usize) -> u32 {
-    ((DEPOT_BYTES / (size(class) * batch(class) as usize)) as u32).clamp(8, 64)
+    ((DEPOT_BYTES / (size(class) * usize::from(batch(class)))) as u32).clamp(8, 64)
 }
 
 /// Blocks that a magazine holds while the depot is full: each may be the last of a page.
-pub(crate) fn narrow(class: usize) -> u32 {
+pub(crate) fn narrow(class: usize) -> u8 {
     (batch(class) / 8).max(2)
 }
 

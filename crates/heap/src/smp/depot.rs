@@ -48,7 +48,7 @@ impl<const BYTES: usize> Depot<BYTES> {
 
     /// A chain of up to a batch, from the stack or the slabs. `None`: there is nothing, a new slab is needed.
     pub(crate) fn take(&mut self, class: usize) -> Option<Chain> {
-        let batch = batch(class);
+        let batch = u32::from(batch(class));
         if let Some(chain) = self.pop_chain(class) {
             return Some(chain);
         }
@@ -86,15 +86,15 @@ impl<const BYTES: usize> Depot<BYTES> {
         true
     }
 
-    /// Gives the blocks of a chain back to their slabs. Unused slabs come out, linked by `next`.
+    /// Gives the blocks of the chain that `head` begins back to their slabs. Unused slabs come out, linked by `next`.
     ///
     /// # Safety
     /// The chain is of the class, and the caller's.
-    pub(crate) unsafe fn take_back(&mut self, chain: Chain) -> *mut Slab {
+    pub(crate) unsafe fn take_back(&mut self, head: NonNull<Block>) -> *mut Slab {
         let mut unused = ptr::null_mut();
-        self.blocks_out -= chain.len as usize;
-        let mut at = chain.head.as_ptr();
+        let mut at = head.as_ptr();
         while let Some(block) = NonNull::new(at) {
+            self.blocks_out -= 1;
             // SAFETY: linked, for it is in a chain.
             at = unsafe { Block::next(block) };
             // SAFETY: a block lies in a region.
@@ -125,7 +125,7 @@ impl<const BYTES: usize> Depot<BYTES> {
     pub(crate) fn pop_chain(&mut self, class: usize) -> Option<Chain> {
         let head = self.stack.pop()?;
         self.idle = self.idle.min(self.stack.len());
-        Some(Chain { head, len: batch(class) }) // I2
+        Some(Chain { head, len: batch(class).into() }) // I2
     }
 
     /// A chain that has lain here since all of those were taken. `None`: no more; from now on it counts anew.

@@ -16,7 +16,14 @@ use core::ptr::NonNull;
 use terrace_core::{AllocError, Allocator};
 use terrace_sync::{Held, KEPT_BYTES, Slots, atomic::Ordering};
 
-use super::{RETAINED, SmpAllocator, chain::Chain, class, depot::Depot, magazine::Slot, region::Region};
+use super::{
+    RETAINED, SmpAllocator,
+    chain::{Block, Chain},
+    class,
+    depot::Depot,
+    magazine::Slot,
+    region::Region,
+};
 
 impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// The caller's slot, and the number to leave when it is done with; the empty slot where it has none. `None`: no slots yet.
@@ -84,37 +91,77 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
     }
 
-    /// The way of a request whose magazine is empty.
+    /// The way of a request for which nothing is loaded.
     #[cold]
     #[inline(never)]
     #[track_caller]
     pub(super) fn refill(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
+        match self.pop_freed(class) {
+            Some(block) => Ok(block),
+            None => self.exchange(class),
+        }
+    }
+
+    /// A block of those that the caller freed, which are all loaded, where they are enough.
+    #[inline(always)]
+    pub(super) fn pop_freed(&self, class: usize) -> Option<NonNull<u8>> {
+        let (slot, number) = self.slot()?;
+        // SAFETY: the provider gave the slot to this caller; the slot of nobody has no blocks, so it is not written.
+        let block = unsafe { slot.pop_freed(class) };
+        self.slots.leave(number);
+        block.map(NonNull::cast)
+    }
+
+    /// The way of a request for which the slot has nothing, or little.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn exchange(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
         if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
             let seat = self.sit(table);
             // SAFETY: the seat's slot is ours.
             if let Some(block) = unsafe { seat.slot.pop(class) } {
                 return Ok(block.cast());
             }
-            // SAFETY: the seat's slot is ours, and has just been found empty.
-            if unsafe { seat.slot.refill(class) } {
+            // SAFETY: the seat's slot is ours.
+            if let Some(block) = unsafe { seat.slot.pop_freed(class) } {
+                return Ok(block.cast());
+            }
+            // SAFETY: the seat's slot is ours, and has nothing loaded.
+            if unsafe { seat.slot.load_reserve(class) } {
                 // SAFETY: the seat's slot is ours.
                 return unsafe { seat.slot.pop(class) }.map(NonNull::cast).ok_or(AllocError);
             }
         }
-        let chain = self.fetch(class)?;
+        let Ok(chain) = self.fetch(class) else { return self.last_resort(class) };
+        let block = chain.head;
         // SAFETY: a chain of this allocator, and ours.
-        let (block, rest) = unsafe { chain.split_first() };
-        if let (Some(rest), Some(table)) = (rest, NonNull::new(self.table.load(Ordering::Acquire))) {
+        let rest = unsafe { Block::next(block) };
+        if let (Some(rest), Some(table)) = (NonNull::new(rest), NonNull::new(self.table.load(Ordering::Acquire))) {
             let seat = self.sit(table);
             // SAFETY: the seat's slot is ours, and so is the chain.
-            let put = unsafe { seat.slot.put(class, &rest) };
+            let loaded = unsafe { seat.slot.load(class, rest) };
             drop(seat);
-            if !put {
+            if !loaded {
                 // SAFETY: a chain of the class, and ours.
                 unsafe { self.take_back(class, rest, RETAINED) };
             }
         }
         Ok(block.cast())
+    }
+
+    /// What the caller has freed, be it ever so little.
+    fn last_resort(&self, class: usize) -> Result<NonNull<u8>, AllocError> {
+        let table = NonNull::new(self.table.load(Ordering::Acquire)).ok_or(AllocError)?;
+        let seat = self.sit(table);
+        // SAFETY: the seat's slot is ours.
+        if let Some(block) = unsafe { seat.slot.pop(class) } {
+            return Ok(block.cast()); // Meanwhile, by a hook of the backing.
+        }
+        // SAFETY: the seat's slot is ours, and has nothing loaded.
+        unsafe { seat.slot.turn(class, 1) };
+        // SAFETY: the seat's slot is ours.
+        unsafe { seat.slot.pop(class) }.map(NonNull::cast).ok_or(AllocError)
     }
 
     /// The way of a block that finds no room in its magazine.
@@ -131,7 +178,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         // SAFETY: the seat's slot is ours, and so is the block.
         if !unsafe { seat.slot.push(class, block.cast()) } {
             // SAFETY: the seat's slot is ours, and has no room.
-            out = unsafe { seat.slot.turn(class) };
+            out = unsafe { seat.slot.make_room(class) };
             // SAFETY: the seat's slot is ours, and so is the block; there is room for a batch now.
             unsafe { seat.slot.push(class, block.cast()) };
             // SAFETY: the seat's slot is ours.
@@ -154,7 +201,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     #[track_caller]
     unsafe fn deposit(&self, class: usize, chain: Chain) {
         let (most, batch) = (class::depot_chains(class), class::batch(class));
-        let whole = chain.len == batch;
+        let whole = chain.len == u32::from(batch);
         let mut depot = self.depot(class);
         let had = depot.chains();
         // SAFETY: as long as a batch, and ours.
@@ -162,14 +209,25 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         drop(depot);
         if !kept {
             // SAFETY: a chain of the class, and ours.
-            unsafe { self.take_back(class, chain, RETAINED) };
+            unsafe { self.take_back(class, chain.head, RETAINED) };
         }
         // A full depot, and nobody takes: the magazines need not hold so much. Not before it is half empty they do again.
         if whole != kept || (!whole && had < most / 2) {
             let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
             let seat = self.sit(table);
-            // SAFETY: the seat's slot is ours.
-            unsafe { seat.slot.narrow(class, if whole { class::narrow(class) } else { batch }) };
+            let out = if whole {
+                // SAFETY: the seat's slot is ours.
+                unsafe { seat.slot.narrow(class, class::narrow(class)) }
+            } else {
+                // SAFETY: the seat's slot is ours.
+                unsafe { seat.slot.set_limit(class, batch) };
+                None
+            };
+            drop(seat);
+            if let Some(head) = out {
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, head, RETAINED) };
+            }
         }
     }
 
@@ -233,14 +291,14 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
     }
 
-    /// Gives blocks back to their slabs, and slabs that are unused to the page heap, which keeps `retained` pages at least.
+    /// Gives a chain's blocks back to their slabs, and slabs that are unused to the page heap, which keeps `retained` pages at least.
     ///
     /// # Safety
     /// A chain of the class, which the caller gives up.
     #[track_caller]
-    pub(super) unsafe fn take_back(&self, class: usize, chain: Chain, retained: usize) {
+    pub(super) unsafe fn take_back(&self, class: usize, head: NonNull<Block>, retained: usize) {
         // SAFETY: the caller's promise.
-        let mut unused = unsafe { self.depot(class).take_back(chain) };
+        let mut unused = unsafe { self.depot(class).take_back(head) };
         while let Some(slab) = NonNull::new(unused) {
             // SAFETY: a slab that left its depot is ours.
             unused = unsafe { slab.as_ref() }.next;

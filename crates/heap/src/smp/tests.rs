@@ -207,7 +207,7 @@ proptest! {
             match op {
                 0 | 1 => match depot.take(class) {
                     Some(chain) => {
-                        prop_assert!((1..=batch(class)).contains(&chain.len));
+                        prop_assert!((1..=batch(class).into()).contains(&chain.len));
                         chains.push(chain);
                     }
                     None => {
@@ -225,7 +225,7 @@ proptest! {
                 2 if !chains.is_empty() => {
                     let chain = chains.swap_remove(pick % chains.len());
                     // SAFETY: a chain of the class and this test's; kept only where it is full.
-                    let kept = chain.len == batch(class) && unsafe { depot.keep(&chain, 3) };
+                    let kept = chain.len == u32::from(batch(class)) && unsafe { depot.keep(&chain, 3) };
                     if !kept {
                         chains.push(chain);
                     }
@@ -233,7 +233,7 @@ proptest! {
                 3 if !chains.is_empty() => {
                     let chain = chains.swap_remove(pick % chains.len());
                     // SAFETY: a chain of the class and this test's.
-                    slabs -= count(unsafe { depot.take_back(chain) });
+                    slabs -= count(unsafe { depot.take_back(chain.head) });
                 }
                 _ => {}
             }
@@ -241,7 +241,7 @@ proptest! {
             let distinct: BTreeSet<_> = held.iter().collect();
             prop_assert_eq!(distinct.len(), held.len(), "a block is out twice");
             prop_assert!(held.iter().all(|block| (block % PAGE).is_multiple_of(size(class).min(16))));
-            prop_assert_eq!(depot.blocks_out, held.len() + (depot.chains() * batch(class)) as usize);
+            prop_assert_eq!(depot.blocks_out, held.len() + depot.chains() as usize * usize::from(batch(class)));
             prop_assert!(depot.slabs == slabs && depot.blocks_out <= slabs * capacity(class));
         }
         while let Some(chain) = depot.pop_chain(class) {
@@ -249,7 +249,7 @@ proptest! {
         }
         for chain in chains {
             // SAFETY: a chain of the class and this test's.
-            slabs -= count(unsafe { depot.take_back(chain) });
+            slabs -= count(unsafe { depot.take_back(chain.head) });
         }
         prop_assert_eq!(depot.blocks_out, 0);
         prop_assert!(slabs <= 1, "all but a slab that never gave a block: {}", slabs);
@@ -279,7 +279,7 @@ fn blocks(chain: &Chain) -> Vec<usize> {
 }
 
 #[test]
-fn chains_come_off_a_stack_in_turn_and_blocks_off_a_chain() {
+fn chains_come_off_a_stack_in_turn_with_their_blocks() {
     let mut memory = Memory::new();
     let mut chain = |len: usize| {
         let cells: Vec<NonNull<Block>> = (0..len).map(|_| memory.get(16, 16).cast()).collect();
@@ -297,14 +297,8 @@ fn chains_come_off_a_stack_in_turn_and_blocks_off_a_chain() {
         unsafe { stack.push(chain[0]) };
     }
     for chain in all.iter().rev() {
-        let mut left = Some(Chain { head: stack.pop().unwrap(), len: 3 });
-        for &block in chain {
-            // SAFETY: a chain of this test's.
-            let (first, rest) = unsafe { left.take().unwrap().split_first() };
-            assert_eq!(first, block);
-            left = rest;
-        }
-        assert!(left.is_none());
+        let found = blocks(&Chain { head: stack.pop().unwrap(), len: 3 });
+        assert_eq!(found, chain.iter().map(|block| block.addr().get()).collect::<Vec<_>>());
     }
     assert_eq!(stack.len(), 0);
 }

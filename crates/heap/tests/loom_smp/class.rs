@@ -16,7 +16,11 @@ pub(crate) fn size(class: usize) -> usize {
     16 << class
 }
 
-pub(crate) fn batch(_class: usize) -> u32 {
+pub(crate) fn batch(_class: usize) -> u8 {
+    2
+}
+
+pub(crate) fn fair(_class: usize) -> u8 {
     2
 }
 
@@ -24,7 +28,7 @@ pub(crate) fn depot_chains(_class: usize) -> u32 {
     1
 }
 
-pub(crate) fn narrow(_class: usize) -> u32 {
+pub(crate) fn narrow(_class: usize) -> u8 {
     1
 }
 
