@@ -127,6 +127,14 @@ pub extern "C" fn malloc(len: usize) -> *mut c_void {
     #[cold]
     #[inline(never)]
     extern "C" fn slow(len: usize) -> *mut c_void {
+        match HEAP.alloc_freed(len) {
+            Some(block) => block.as_ptr().cast(),
+            None => slowest(len),
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    extern "C" fn slowest(len: usize) -> *mut c_void {
         or_out_of_memory(HEAP.alloc(len))
     }
     match HEAP.alloc_at_hand(len) {

@@ -26,10 +26,7 @@
 
 use core::ptr::{self, NonNull};
 
-use terrace_sync::{
-    atomic::{AtomicPtr, Ordering},
-    cell::UnsafeCell,
-};
+use terrace_sync::cell::UnsafeCell;
 
 use super::{
     chain::{Block, Chain},
@@ -43,7 +40,6 @@ pub(crate) struct Slot {
     freed: [UnsafeCell<*mut Block>; CLASSES],
     room: [UnsafeCell<u8>; CLASSES],
     limit: [UnsafeCell<u8>; CLASSES],
-    reserve: [AtomicPtr<Block>; CLASSES],
     /// Chains exchanged with the depot.
     exchanges: UnsafeCell<u32>,
 }
@@ -93,11 +89,35 @@ impl Slot {
     #[inline(always)]
     pub(crate) unsafe fn pop_freed(&self, class: usize) -> Option<NonNull<Block>> {
         // SAFETY: the caller's promise.
-        if !unsafe { self.turn(class, class::fair(class)) } {
+        let limit = unsafe { get(&self.limit, class) };
+        // SAFETY: the caller's promise.
+        if limit - unsafe { get(&self.room, class) } < class::fair(class) {
             return None;
         }
         // SAFETY: the caller's promise.
-        unsafe { self.pop(class) }
+        let block = NonNull::new(unsafe { self.take_freed(class) })?;
+        // SAFETY: by I2 a linked block of this slot.
+        let next = unsafe { Block::next(block) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, next) };
+        Some(block)
+    }
+
+    /// Loads a block where nothing is loaded. `false`: something is, or the slot was never used.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the block, of `class`, if the answer is `true`.
+    #[inline(always)]
+    pub(crate) unsafe fn push_back(&self, class: usize, block: NonNull<Block>) -> bool {
+        // SAFETY: the caller's promise.
+        if unsafe { get(&self.limit, class) } == 0 || !unsafe { get(&self.loaded, class) }.is_null() {
+            return false;
+        }
+        // SAFETY: the caller gives the block up.
+        unsafe { Block::link(block, ptr::null_mut()) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, block.as_ptr()) };
+        true
     }
 
     /// Makes the freed chain the loaded one, which is empty, where it has `least` blocks. `false`: it has not.
@@ -117,15 +137,6 @@ impl Slot {
         // SAFETY: the caller's promise.
         unsafe { set(&self.loaded, class, freed) };
         true
-    }
-
-    /// Makes the reserve the loaded chain, which is empty. `false`: the reserve is empty too.
-    ///
-    /// # Safety
-    /// The slot is the caller's (I1), its loaded chain of `class` is empty.
-    pub(crate) unsafe fn load_reserve(&self, class: usize) -> bool {
-        // SAFETY: the caller's promise; I3.
-        self.take_reserve(class).is_some_and(|reserve| unsafe { self.load(class, reserve.head) })
     }
 
     /// Loads a chain from elsewhere, where the loaded one is empty. `false`: it is not, and nothing has changed.
@@ -157,19 +168,13 @@ impl Slot {
             unsafe { self.set_limit(class, batch(class)) };
             return None;
         }
-        let full = limit == batch(class);
         // SAFETY: the caller's promise; the freed chain is full.
-        if full && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) } {
+        if limit == batch(class) && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) } {
             return None;
         }
         // SAFETY: the caller's promise.
         let freed = unsafe { self.take_freed(class) };
-        if !full {
-            return NonNull::new(freed).map(|head| Chain { head, len: limit.into() });
-        }
-        // By I2 the chain was full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
-        let reserve = self.reserve[class].swap(freed, Ordering::AcqRel);
-        NonNull::new(reserve).map(|head| Chain { head, len: limit.into() })
+        NonNull::new(freed).map(|head| Chain { head, len: limit.into() })
     }
 
     /// Takes the freed chain out.
@@ -220,17 +225,6 @@ impl Slot {
         }
     }
 
-    /// Takes the reserve of `class` out; anyone may.
-    pub(crate) fn take_reserve(&self, class: usize) -> Option<Chain> {
-        // Relaxed: mostly there is none, and nothing is read through it.
-        if self.reserve[class].load(Ordering::Relaxed).is_null() {
-            return None;
-        }
-        // Acquire: the blocks' links come with the chain.
-        let head = self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire);
-        NonNull::new(head).map(|head| Chain { head, len: batch(class).into() })
-    }
-
     /// Counts an exchange with the depot; `true` at every 64th.
     ///
     /// # Safety
@@ -248,7 +242,7 @@ impl Slot {
     ///
     /// # Safety
     /// The slot is the caller's (I1).
-    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<NonNull<Block>>; 3] {
+    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<NonNull<Block>>; 2] {
         // SAFETY: the caller's promise.
         unsafe { set(&self.limit, class, 0) };
         // SAFETY: the caller's promise; the slot is as one never used (I2).
@@ -257,7 +251,7 @@ impl Slot {
         let loaded = unsafe { get(&self.loaded, class) };
         // SAFETY: the caller's promise.
         unsafe { set(&self.loaded, class, ptr::null_mut()) };
-        [NonNull::new(loaded), NonNull::new(freed), self.take_reserve(class).map(|chain| chain.head)]
+        [NonNull::new(loaded), NonNull::new(freed)]
     }
 }
 

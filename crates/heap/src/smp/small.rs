@@ -67,6 +67,19 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         done
     }
 
+    /// Puts a block of a class where the caller's next one comes from, if there is nothing.
+    ///
+    /// # Safety
+    /// As [`push`](Self::push).
+    #[inline(always)]
+    pub(super) unsafe fn push_back(&self, class: usize, block: NonNull<u8>) -> bool {
+        let Some((slot, number)) = self.slot() else { return false };
+        // SAFETY: the provider gave the slot to this caller; the slot of nobody is not written.
+        let done = unsafe { slot.push_back(class, block.cast()) };
+        self.slots.leave(number);
+        done
+    }
+
     /// A block of a class.
     #[inline(always)]
     #[track_caller]
@@ -126,11 +139,6 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             // SAFETY: the seat's slot is ours.
             if let Some(block) = unsafe { seat.slot.pop_freed(class) } {
                 return Ok(block.cast());
-            }
-            // SAFETY: the seat's slot is ours, and has nothing loaded.
-            if unsafe { seat.slot.load_reserve(class) } {
-                // SAFETY: the seat's slot is ours.
-                return unsafe { seat.slot.pop(class) }.map(NonNull::cast).ok_or(AllocError);
             }
         }
         let Ok(chain) = self.fetch(class) else { return self.last_resort(class) };
