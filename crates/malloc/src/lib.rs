@@ -121,8 +121,11 @@ fn invalid() -> *mut c_void {
     ptr::null_mut()
 }
 
+#[cfg(not(test))]
+arch::begin_with_lines!();
+
 /// `malloc` of C: 0 bytes are a block of their own.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle), unsafe(link_section = ".text.malloc"))]
 pub extern "C" fn malloc(len: usize) -> *mut c_void {
     #[cold]
     #[inline(never)]
@@ -147,7 +150,7 @@ pub extern "C" fn malloc(len: usize) -> *mut c_void {
 ///
 /// # Safety
 /// Null, or a live block of this library, not used again.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle), unsafe(link_section = ".text.free"))]
 pub unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { release(block) }
