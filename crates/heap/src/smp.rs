@@ -89,7 +89,7 @@ use self::{
 pub const REGION: usize = 4 << 20;
 
 /// Free pages that stay with their memory, beside a share of those in use.
-const RETAINED: usize = 256;
+const RETAINED: usize = 2048;
 /// As many free pages as there may be, for who gives the rest back later.
 const KEEP: usize = usize::MAX / 2;
 /// Free pages with memory that make a purge worth while.

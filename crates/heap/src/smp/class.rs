@@ -27,7 +27,7 @@ pub(crate) const SLAB_PAGES: usize = 8;
 const GRAIN: usize = 16;
 const EVEN: usize = 8; // classes before the spacing grows
 const BATCH_BYTES: usize = 16 << 10;
-const DEPOT_BYTES: usize = 512 << 10;
+const DEPOT_BYTES: usize = 1 << 20;
 
 /// The class of `len` bytes; `len` is from 1 to [`LARGEST`].
 #[inline(always)]
