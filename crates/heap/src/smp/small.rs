@@ -219,11 +219,14 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             // SAFETY: a chain of the class, and ours.
             unsafe { self.take_back(class, chain.head, RETAINED) };
         }
-        // A full depot, and nobody takes: the magazines need not hold so much. Not before it is half empty they do again.
-        if whole != kept || (!whole && had < most / 2) {
+        // A full depot, or half of one where many pages are free besides, and nobody takes: the magazines need not hold so much. Not
+        // before the depot is half empty they do again.
+        let half = had >= most / 2;
+        let less = whole && (!kept || (half && self.has_idle()));
+        if less || (!whole && !half) {
             let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
             let seat = self.sit(table);
-            let out = if whole {
+            let out = if less {
                 // SAFETY: the seat's slot is ours.
                 unsafe { seat.slot.narrow(class, class::narrow(class)) }
             } else {
