@@ -24,6 +24,9 @@ pub(crate) const PAGE: usize = 4096;
 /// Pages of the largest slab.
 pub(crate) const SLAB_PAGES: usize = 8;
 
+/// Blocks of the longest batch.
+pub(crate) const LONGEST: usize = 64;
+
 const GRAIN: usize = 16;
 const EVEN: usize = 8; // classes before the spacing grows
 const BATCH_BYTES: usize = 16 << 10;
@@ -144,8 +147,8 @@ const BATCHES: [u8; CLASSES] = {
         let fitting = BATCH_BYTES / size_by_formula(class);
         batches[class] = if fitting < 2 {
             2
-        } else if fitting > 64 {
-            64
+        } else if fitting > LONGEST {
+            LONGEST as u8
         } else {
             fitting as u8
         };
@@ -214,7 +217,7 @@ mod tests {
             let (pages, blocks) = (slab_pages(class), capacity(class));
             assert!((1..=SLAB_PAGES).contains(&pages) && blocks >= 1);
             assert!((pages * PAGE - blocks * size(class)) * 8 < pages * PAGE, "{}", size(class));
-            assert!((2..=64).contains(&batch(class)));
+            assert!((2..=LONGEST).contains(&batch(class).into()));
         }
     }
 }

@@ -27,6 +27,8 @@ use super::{
 pub(crate) struct Depot<const BYTES: usize> {
     stack: Stack,
     partial: *mut Slab,
+    /// The slot that took the last chain.
+    pub(crate) taker: usize,
     /// Chains that have lain in the stack since [`idle_chain`](Self::idle_chain) was through.
     idle: u32,
     pub(crate) slabs: usize,
@@ -38,7 +40,7 @@ unsafe impl<const BYTES: usize> Send for Depot<BYTES> {}
 
 impl<const BYTES: usize> Depot<BYTES> {
     pub(crate) const fn new() -> Self {
-        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), idle: 0, slabs: 0, blocks_out: 0 }
+        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), taker: 0, idle: 0, slabs: 0, blocks_out: 0 }
     }
 
     /// Chains in the stack.
@@ -82,7 +84,7 @@ impl<const BYTES: usize> Depot<BYTES> {
             return false;
         }
         // SAFETY: the caller gives the chain up.
-        unsafe { self.stack.push(chain.head) };
+        unsafe { self.stack.push(chain) };
         true
     }
 
@@ -123,9 +125,9 @@ impl<const BYTES: usize> Depot<BYTES> {
 
     /// The newest chain of the stack.
     pub(crate) fn pop_chain(&mut self, class: usize) -> Option<Chain> {
-        let head = self.stack.pop()?;
+        let chain = self.stack.pop(batch(class).into())?; // I2
         self.idle = self.idle.min(self.stack.len());
-        Some(Chain { head, len: batch(class).into() }) // I2
+        Some(chain)
     }
 
     /// A chain that has lain here since all of those were taken. `None`: no more; from now on it counts anew.

@@ -174,7 +174,7 @@ impl Slot {
         }
         // SAFETY: the caller's promise.
         let freed = unsafe { self.take_freed(class) };
-        NonNull::new(freed).map(|head| Chain { head, len: limit.into() })
+        NonNull::new(freed).map(|head| Chain { head, len: limit.into(), branched: false })
     }
 
     /// Takes the freed chain out.

@@ -207,10 +207,17 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// # Safety
     /// A chain of the class, which the caller gives up.
     #[track_caller]
-    unsafe fn deposit(&self, class: usize, chain: Chain) {
+    unsafe fn deposit(&self, class: usize, mut chain: Chain) {
         let (most, batch) = (class::depot_chains(class), class::batch(class));
         let whole = chain.len == u32::from(batch);
+        let number = self.number();
         let mut depot = self.depot(class);
+        if whole && depot.taker != number {
+            drop(depot);
+            // SAFETY: a chain of the class, and ours.
+            unsafe { chain.branch() };
+            depot = self.depot(class);
+        }
         let had = depot.chains();
         // SAFETY: as long as a batch, and ours.
         let kept = whole && unsafe { depot.keep(&chain, most) };
@@ -262,6 +269,13 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         Seat { slot: unsafe { slot.as_ref() }, slots: &self.slots, number, _common: common }
     }
 
+    /// The caller's number, 0 where it has none.
+    fn number(&self) -> usize {
+        let number = self.slots.enter();
+        self.slots.leave(number);
+        number
+    }
+
     pub(super) fn depot(&self, class: usize) -> Held<'_, Depot<BYTES>> {
         self.depots[class].lock(|tries| self.slots.pause(tries))
     }
@@ -269,8 +283,15 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// A chain of a class, from wherever there is one.
     #[track_caller]
     pub(super) fn fetch(&self, class: usize) -> Result<Chain, AllocError> {
+        let number = self.number();
         loop {
-            if let Some(chain) = self.depot(class).take(class) {
+            let mut depot = self.depot(class);
+            depot.taker = number;
+            let chain = depot.take(class);
+            drop(depot);
+            if let Some(chain) = chain {
+                // SAFETY: a chain of the class, and ours.
+                unsafe { chain.fetch_all() };
                 return Ok(chain);
             }
             let pages = class::slab_pages(class);

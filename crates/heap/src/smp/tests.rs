@@ -291,13 +291,13 @@ fn chains_come_off_a_stack_in_turn_with_their_blocks() {
         cells
     };
     let (mut stack, all) = (Stack::EMPTY, [chain(3), chain(3), chain(3)]);
-    assert!(stack.pop().is_none());
+    assert!(stack.pop(3).is_none());
     for chain in &all {
         // SAFETY: a chain of this test's.
-        unsafe { stack.push(chain[0]) };
+        unsafe { stack.push(&Chain { head: chain[0], len: 3, branched: false }) };
     }
     for chain in all.iter().rev() {
-        let found = blocks(&Chain { head: stack.pop().unwrap(), len: 3 });
+        let found = blocks(&stack.pop(3).unwrap());
         assert_eq!(found, chain.iter().map(|block| block.addr().get()).collect::<Vec<_>>());
     }
     assert_eq!(stack.len(), 0);

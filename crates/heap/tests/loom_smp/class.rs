@@ -6,6 +6,7 @@
 
 pub(crate) const CLASSES: usize = 2;
 pub(crate) const PAGE: usize = 32 << 10;
+pub(crate) const LONGEST: usize = 2;
 pub(crate) const LARGEST: usize = 32;
 
 pub(crate) fn class_of(len: usize) -> usize {
