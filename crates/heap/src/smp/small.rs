@@ -290,8 +290,10 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             let chain = depot.take(class);
             drop(depot);
             if let Some(chain) = chain {
-                // SAFETY: a chain of the class, and ours.
-                unsafe { chain.fetch_all() };
+                if chain.branched {
+                    // SAFETY: a chain of the class, and ours.
+                    unsafe { chain.fetch_all() };
+                }
                 return Ok(chain);
             }
             let pages = class::slab_pages(class);
