@@ -15,7 +15,7 @@
 //!     ▼
 //!   Pages                pages.rs    counts, and keeps errno
 //!     ▼
-//!   PageAllocator        terrace-sys
+//!   TunedPageAllocator   terrace-sys: huge pages where a large block grows
 //! ```
 //!
 //! - **I1** There is nothing to initialise: the dynamic linker itself may be the first to call, before any constructor.
@@ -48,7 +48,7 @@ use core::{
 };
 
 use terrace_core::Alignment;
-use terrace_sys::{PageAllocator, page_size};
+use terrace_sys::{PageOptions, TunedPageAllocator, page_size};
 
 use crate::{
     heap::{Heap, MALLOC_ALIGNMENT},
@@ -56,11 +56,14 @@ use crate::{
     slots::MallocSlots,
 };
 
+/// From where on a block that has grown gets huge pages: four of them of 2 MiB, the last of which may be used in part.
+const GROWN: usize = 8 << 20;
+
 /// The memory of the process.
-static PAGES: Pages<PageAllocator> = Pages::new(PageAllocator);
+static PAGES: Pages<TunedPageAllocator> = Pages::new(PageOptions::new().huge_pages_where_grown(GROWN).build());
 /// The heap of the process.
 // SAFETY: the only value of its type.
-static HEAP: Heap<&Pages<PageAllocator>, MallocSlots<true>> = Heap::new(&PAGES, unsafe { MallocSlots::sole() });
+static HEAP: Heap<&Pages<TunedPageAllocator>, MallocSlots<true>> = Heap::new(&PAGES, unsafe { MallocSlots::sole() });
 
 /// Runs before other constructors (build.rs).
 #[cfg(not(test))]

@@ -21,7 +21,7 @@
 //!
 //! Costs: `alloc` one mmap; a call more for each of transparent pages, name and population, two for guards, up to two
 //! for an alignment above the page. `free` one munmap. `resize` and `remap` nothing while the number of pages
-//! stays, else one call, and one for the population of what has grown.
+//! stays, else one call, and one each for the population of what has grown and for its huge pages.
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
@@ -77,7 +77,7 @@ impl TunedPageAllocator {
     fn page(&self) -> usize {
         match self.options.huge {
             Huge::Explicit(size) => size.bytes(),
-            Huge::No | Huge::Transparent => page_size(),
+            Huge::No | Huge::Transparent | Huge::Grown(_) => page_size(),
         }
     }
 
@@ -140,7 +140,7 @@ impl TunedPageAllocator {
         let len = whole - 2 * guard;
         // SAFETY: within the range.
         let block = unsafe { start.add(guard) };
-        if options.huge == Huge::Transparent {
+        if options.huge == Huge::Transparent || (strict && matches!(options.huge, Huge::Grown(_))) {
             // SAFETY: the block's part of the range.
             let advised = unsafe { prim::advise_huge(block, len) };
             if strict && advised.is_err() {
@@ -205,6 +205,10 @@ impl TunedPageAllocator {
         let may_move = may_move && !self.options.populate;
         // SAFETY: by I1 these pages are the block's.
         let grown = unsafe { prim::remap(start, old_len, new_len, may_move) }.ok()?;
+        if matches!(self.options.huge, Huge::Grown(least) if new_len >= least) {
+            // SAFETY: the grown block. A wish: an error changes nothing.
+            let _ = unsafe { prim::advise_huge(grown, new_len) };
+        }
         if self.options.populate {
             // SAFETY: within the grown block.
             let more = unsafe { grown.add(old_len) };
