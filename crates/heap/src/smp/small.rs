@@ -228,9 +228,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
         // A full depot, or half of one where many pages are free besides, and nobody takes: the magazines need not hold so much. Not
         // before the depot is half empty they do again.
-        let half = had >= most / 2;
-        let less = whole && (!kept || (half && self.has_idle()));
-        if less || (!whole && !half) {
+        let less = whole && (!kept || (had >= most / 4 && self.has_idle()));
+        if less || (!whole && had < most / 4) {
             let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };
             let seat = self.sit(table);
             let out = if less {
