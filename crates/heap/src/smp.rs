@@ -3,8 +3,8 @@
 //! ```text
 //!   alloc, free    small.rs                            one thread, no lock
 //!     │            `Slots` says which slot is the caller's
-//!     ▼ magazine.rs   per slot and class two chains of free blocks (chain.rs)
-//!   ──┼─────────────────────────────────────────────── one lock for up to 64 blocks
+//!     ▼ magazine.rs   per slot and class three chains of free blocks (chain.rs)
+//!   ──┼─────────────────────────────────────────────── one lock for 4 to 64 blocks
 //!     ▼ depot.rs      per class some full chains, and the slabs that have free blocks
 //!     │ slab.rs       a run of pages cut into blocks of one class (class.rs)
 //!   ──┼─────────────────────────────────────────────── one lock for a slab
@@ -89,7 +89,7 @@ use self::{
 pub const REGION: usize = 4 << 20;
 
 /// Free pages that stay with their memory, beside a share of those in use.
-const RETAINED: usize = 256;
+const RETAINED: usize = 2048;
 /// As many free pages as there may be, for who gives the rest back later.
 const KEEP: usize = usize::MAX / 2;
 /// Free pages with memory that make a purge worth while.
@@ -167,8 +167,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
         /// backing that is small.
         ///
-        /// The slots lie in the first region where they take less than half of it, about 17 of them in 64 KiB; more are a block of
-        /// the backing's, 1.5 KiB each, asked for when the first small block has been served. Where that is refused every block takes
+        /// The slots lie in the first region where they take less than half of it, about 12 of them in 64 KiB; more are a block of
+        /// the backing's, asked for when the first small block has been served. Where that is refused every block takes
         /// a lock, until the next slab. For a small backing a provider with few slots saves memory.
         pub const fn with_region_size(backing: A, slots: S) -> Self {
             Self::build(backing, slots, None)
