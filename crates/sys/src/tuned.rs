@@ -95,8 +95,15 @@ impl TunedPageAllocator {
         if self.options.huge == Huge::Transparent && len >= transparent {
             alignment = alignment.max(transparent);
         }
-        let reserved = plan::over_reserve(whole, alignment, page).ok_or(Unavailable::Memory)?;
-        let mut start = self.map_range(reserved)?;
+        let mut reserved = plan::over_reserve(whole, alignment, page).ok_or(Unavailable::Memory)?;
+        let mut start = match self.map_range(reserved) {
+            // Where there is no room for more than the block, its pages alone may happen to lie right.
+            Err(_) if reserved > whole => {
+                reserved = whole;
+                self.map_by_luck(whole, alignment, guard)?
+            }
+            mapped => mapped?,
+        };
         if reserved > whole {
             // It is the block that is to be aligned, not the guard before it.
             let block = start.addr().get().wrapping_add(guard);
@@ -114,6 +121,18 @@ impl TunedPageAllocator {
             return Err(why);
         }
         Ok(block)
+    }
+
+    /// Maps `whole` bytes, a multiple of the page, if the system happens to lay what is behind the guard at a multiple of `alignment`.
+    #[cold]
+    fn map_by_luck(&self, whole: usize, alignment: usize, guard: usize) -> Result<NonNull<u8>, Unavailable> {
+        let start = self.map_range(whole)?;
+        if (start.addr().get() + guard).is_multiple_of(alignment) {
+            return Ok(start);
+        }
+        // SAFETY: ours, of no block, and writable.
+        unsafe { release(start, whole) };
+        Err(Unavailable::Memory)
     }
 
     /// Maps `len` bytes, a multiple of the page.

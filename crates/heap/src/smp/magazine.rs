@@ -1,28 +1,26 @@
-//! A slot's magazines: per class three chains of free blocks, used without a lock by whoever has the slot.
+//! A slot's magazines: per class two chains of free blocks, used without a lock by whoever has the slot.
 //!
 //! ```text
-//!   alloc ◀─ pop ── loaded  ●─●─●─●─●            nobody counts them
-//!                     ▲ turn, when loaded is empty
-//!   free ── push ──▶ freed  ●─●─●                `room` more fit
-//!                     │ turn, when freed is full
-//!                   reserve ●─●─●─●─●─●─●─●      a batch or none
-//!                     ▼ ▲  whole
-//!                    depot
+//!                     ┌───────── the depot ◀─────────┐
+//!                     ▼ load            make_room    │ whole, while something is loaded
+//!   alloc ◀─ pop ── loaded ●─●─●─●─●    freed ●─●─●─ ┴─── push ◀─ free
+//!                     ▲  nobody counts    │  `room` more fit
+//!                     └──────────────────-┘ turn, whole, when nothing is loaded
 //! ```
 //!
 //! `alloc` and `free` have a chain each, because what one writes the other would read next: where `free` has to look the class
-//! up, the processor knows the address of its stores late, and a load that follows waits for it, or was made too early and is
-//! made again. Whole chains change places, none is ever cut or counted, and a program that frees and allocates around the edge of
-//! a batch does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001; that free blocks wait
-//! apart until the others are used up is Leijen's, "Mimalloc", 2019).
+//! up, the processor knows late where it stores, and a load that follows waits for that, or was made too early and is
+//! made again. Whole chains change places, none is ever cut or counted, and with two of them a program that frees and allocates
+//! around the edge of a batch does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001; that what is
+//! freed waits apart until the rest is used up is from Leijen and others, "Mimalloc: Free List Sharding in Action", 2019).
 //!
 //! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
-//! - **I2** `freed` holds `limit − room` blocks. `limit` is `batch`, or `narrow` while the depot is full; 0 in a slot never used,
+//! - **I2** `freed` holds `limit − room` blocks. `limit` is `batch`, or less while the magazine is narrow; 0 in a slot never used,
 //!   which is all zeroes: no blocks and no room. `loaded` holds at most a batch.
-//! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
-//!   what is idle can take it from a running thread; who takes it out has it.
+//! - **I3** A loaded chain is used up, or comes out of its own accord: a `turn` needs a fair number of blocks, so that who
+//!   allocates and frees in turn seldom makes one, and a full `freed` chain goes to the depot only while something is loaded.
 //!
-//! Cost: `pop` is three loads and a store, `push` a few more; 26 bytes a class.
+//! Cost: `pop` is two loads and a store, `push` four and three; 18 bytes a class.
 
 use core::ptr::{self, NonNull};
 
@@ -155,8 +153,8 @@ impl Slot {
         true
     }
 
-    /// Makes room in the freed chain, which is full: it becomes the loaded one where that is empty, or else the reserve, whose former
-    /// chain comes out. While the magazine is [narrow](Self::narrow), the freed chain itself comes out.
+    /// Makes room in the freed chain, which is full: it becomes the loaded one where that is empty, or else comes out. While the magazine
+    /// is [narrow](Self::narrow), it comes out in any case.
     ///
     /// # Safety
     /// The slot is the caller's (I1), and has no room for `class`.
@@ -169,7 +167,8 @@ impl Slot {
             return None;
         }
         // SAFETY: the caller's promise; the freed chain is full.
-        if limit == batch(class) && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) } {
+        if limit == batch(class) && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) }
+        {
             return None;
         }
         // SAFETY: the caller's promise.
@@ -238,7 +237,7 @@ impl Slot {
         })
     }
 
-    /// Takes everything of `class` out: what is loaded, what was freed, and the reserve.
+    /// Takes everything of `class` out: what is loaded and what was freed.
     ///
     /// # Safety
     /// The slot is the caller's (I1).

@@ -1,8 +1,8 @@
 //! Small blocks: the fast path, and how chains come to a slot and leave it.
 //!
 //! ```text
-//!   alloc: magazine ─ empty ─▶ refill: its reserve ─▶ the depot ─▶ the slabs ─▶ a new slab
-//!   free:  magazine ─ full ──▶ flush:  its reserve ─▶ the depot ─ full ─▶ the slabs; the magazine becomes narrow
+//!   alloc: loaded ─ empty ─▶ freed, where that is enough ─▶ the depot ─▶ the slabs ─▶ a new slab
+//!   free:  freed ─ full ──▶ loaded, where that is empty ──▶ the depot ─ full ─▶ the slabs; the magazine becomes narrow
 //! ```
 //!
 //! Between `enter` and `leave` of a slot nothing is called but the magazine, and no lock of a depot or of the pages is held
@@ -226,8 +226,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             // SAFETY: a chain of the class, and ours.
             unsafe { self.take_back(class, chain.head, RETAINED) };
         }
-        // A full depot, or half of one where many pages are free besides, and nobody takes: the magazines need not hold so much. Not
-        // before the depot is half empty they do again.
+        // A full depot, or a quarter of one where many pages are free besides, and nobody takes: the magazines need not hold so
+        // much. Not before there is less they do again.
         let less = whole && (!kept || (had >= most / 4 && self.has_idle()));
         if less || (!whole && had < most / 4) {
             let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) else { return };

@@ -1,18 +1,20 @@
 //! What the bookkeeping files of `smp` hold, against plain sets and maps.
 
-use core::{num::NonZeroUsize, ptr, ptr::NonNull};
+use core::{cell::Cell, num::NonZeroUsize, ptr, ptr::NonNull};
 use std::{
     alloc::{Layout, alloc, dealloc},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
 use proptest::{collection::vec, prelude::*};
-use terrace_core::Alignment;
+use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_sync::{NOTHING_KEPT, Slots};
 
 use super::{
+    SmpAllocator,
     chain::{Block, Chain, Stack},
-    class::{CLASSES, PAGE, batch, capacity, size, slab_alignment, slab_pages},
+    class::{CLASSES, LONGEST, PAGE, batch, capacity, size, slab_alignment, slab_pages},
     depot::Depot,
     large::{Book, Large},
     pages::Pages,
@@ -276,6 +278,92 @@ fn blocks(chain: &Chain) -> Vec<usize> {
     }
     assert_eq!(found.len(), chain.len as usize, "a chain has as many blocks as it says");
     found
+}
+
+#[test]
+fn a_branched_chain_keeps_its_blocks_in_their_order() {
+    let mut memory = Memory::new();
+    for len in 1..=LONGEST {
+        let cells: Vec<NonNull<Block>> = (0..len).map(|_| memory.get(16, 16).cast()).collect();
+        for (at, &cell) in cells.iter().enumerate() {
+            let next = cells.get(at + 1).map_or(ptr::null_mut(), |next| next.as_ptr());
+            // SAFETY: 16 bytes of this test's.
+            unsafe { Block::link(cell, next) };
+        }
+        let mut chain = Chain { head: cells[0], len: len as u32, branched: false };
+        // SAFETY: a chain of this test's.
+        unsafe { chain.branch() };
+        let mut stack = Stack::EMPTY;
+        // SAFETY: a chain of this test's.
+        unsafe { stack.push(&chain) };
+        let out = stack.pop(len as u32).expect("it was pushed");
+        assert!(out.branched);
+        // SAFETY: a chain of this test's.
+        unsafe { out.fetch_all() };
+        assert_eq!(blocks(&out), cells.iter().map(|cell| cell.addr().get()).collect::<Vec<_>>());
+    }
+}
+
+/// One slot, kept; counts how often it is asked for on a slow path.
+struct Counted {
+    kept: Cell<NonNull<u8>>,
+    sat: Cell<usize>,
+}
+
+// SAFETY: one caller, and one number; what is kept is this value's.
+unsafe impl Slots for Counted {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn enter(&self) -> usize {
+        1
+    }
+
+    fn kept(&self) -> Option<NonNull<u8>> {
+        Some(self.kept.get())
+    }
+
+    fn keep(&self, address: NonNull<u8>) {
+        self.kept.set(address);
+        self.sat.set(self.sat.get() + 1);
+    }
+}
+
+#[test]
+fn blocks_that_come_and_go_stay_in_the_magazine() {
+    let nothing = NonNull::from_ref(&NOTHING_KEPT).cast();
+    let slots = Counted { kept: Cell::new(nothing), sat: Cell::new(0) };
+    let smp: SmpAllocator<_, _> = SmpAllocator::new(SystemAllocator, slots);
+    for class in 0..CLASSES {
+        for held in [0, 1, 2, 3, 5, 8, 20, 100] {
+            let len = NonZeroUsize::new(size(class)).expect("a class has bytes");
+            let new = || smp.alloc(len, Alignment::ONE).expect("memory");
+            let mut live: VecDeque<_> = (0..held).map(|_| new()).collect();
+            let turns = |live: &mut VecDeque<_>, by_address: bool| {
+                let before = smp.slots.sat.get();
+                for _ in 0..1000 {
+                    live.push_back(new());
+                    let block = live.pop_front().expect("one at least");
+                    match by_address {
+                        // SAFETY: live, and not used again.
+                        true => unsafe { smp.free_by_address(block) },
+                        // SAFETY: live, with this length and alignment.
+                        false => unsafe { smp.free(NonNull::slice_from_raw_parts(block, len.get()), Alignment::ONE) },
+                    }
+                }
+                smp.slots.sat.get() - before
+            };
+            turns(&mut live, false);
+            let sat = [turns(&mut live, false), turns(&mut live, true)];
+            let most = 1000 / usize::from(batch(class)) + 3;
+            assert!(sat.iter().all(|&sat| sat <= most), "{} bytes, {held} held: {sat:?} slow ways", len.get());
+            for block in live {
+                // SAFETY: live, and not used again.
+                unsafe { smp.free_by_address(block) };
+            }
+        }
+    }
 }
 
 #[test]

@@ -33,8 +33,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         self.purge_to(0);
     }
 
-    /// Gives back what has lain idle since the call before: chains of the depot, those that threads have in reserve, runs at
-    /// hand, and free pages. `false`: there was nothing; until something is freed, a further call finds nothing either.
+    /// Gives back what has lain idle since the call before: chains of the depot, runs at hand, and free pages. What running threads
+    /// have in their magazines stays there, two chains of each class that they use, or parts of them. `false`: there was nothing; until something is freed, a further call finds nothing either.
     ///
     /// For a timer or a thread, so that a program that stands still shrinks too: what is freed goes back at the second call. Without
     /// one this is done now and then by calls that free, where the slots have a clock.
