@@ -29,7 +29,7 @@ pub(crate) const LONGEST: usize = 64;
 
 const GRAIN: usize = 16;
 const EVEN: usize = 8; // classes before the spacing grows
-const BATCH_BYTES: usize = 32 << 10;
+const BATCH_BYTES: usize = 16 << 10;
 const DEPOT_BYTES: usize = 1 << 20;
 
 /// The class of `len` bytes; `len` is from 1 to [`LARGEST`].

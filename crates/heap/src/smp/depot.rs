@@ -27,8 +27,9 @@ use super::{
 pub(crate) struct Depot<const BYTES: usize> {
     stack: Stack,
     partial: *mut Slab,
-    /// The slot that took the last chain.
-    pub(crate) taker: usize,
+    /// A bit for each number, modulo 64, that took a chain since the last 32 were given.
+    takers: u64,
+    given: u32,
     /// Chains that have lain in the stack since [`idle_chain`](Self::idle_chain) was through.
     idle: u32,
     pub(crate) slabs: usize,
@@ -40,7 +41,7 @@ unsafe impl<const BYTES: usize> Send for Depot<BYTES> {}
 
 impl<const BYTES: usize> Depot<BYTES> {
     pub(crate) const fn new() -> Self {
-        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), taker: 0, idle: 0, slabs: 0, blocks_out: 0 }
+        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), takers: 0, given: 0, idle: 0, slabs: 0, blocks_out: 0 }
     }
 
     /// Chains in the stack.
@@ -73,6 +74,20 @@ impl<const BYTES: usize> Depot<BYTES> {
             }
         }
         chain
+    }
+
+    /// Notes that slot `number` takes a chain.
+    pub(crate) fn taken_by(&mut self, number: usize) {
+        self.takers |= 1 << (number % 64);
+    }
+
+    /// Notes that slot `number` gives a chain. `true`: it seems to give to others what it does not take itself.
+    pub(crate) fn given_by(&mut self, number: usize) -> bool {
+        self.given = self.given.wrapping_add(1);
+        if self.given.is_multiple_of(32) {
+            self.takers = 0;
+        }
+        self.takers != 0 && self.takers & (1 << (number % 64)) == 0
     }
 
     /// Keeps a full chain. `false`: the stack has `limit` chains, give the blocks [back](Self::take_back).

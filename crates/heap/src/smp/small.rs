@@ -212,7 +212,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let whole = chain.len == u32::from(batch);
         let number = self.number();
         let mut depot = self.depot(class);
-        if whole && depot.taker != number {
+        if whole && depot.given_by(number) {
+            // Blocks that another thread will use come out of this one's cache: it has a branched chain at hand sooner.
             drop(depot);
             // SAFETY: a chain of the class, and ours.
             unsafe { chain.branch() };
@@ -285,7 +286,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let number = self.number();
         loop {
             let mut depot = self.depot(class);
-            depot.taker = number;
+            depot.taken_by(number);
             let chain = depot.take(class);
             drop(depot);
             if let Some(chain) = chain {
