@@ -3,7 +3,7 @@
 //! ```text
 //!   alloc, free    small.rs                            one thread, no lock
 //!     │            `Slots` says which slot is the caller's
-//!     ▼ magazine.rs   per slot and class two chains of free blocks (chain.rs): one to take from, one to give to
+//!     ▼ magazine.rs   per slot and class three chains of free blocks (chain.rs)
 //!   ──┼─────────────────────────────────────────────── one lock for 4 to 64 blocks
 //!     ▼ depot.rs      per class some full chains, and the slabs that have free blocks
 //!     │ slab.rs       a run of pages cut into blocks of one class (class.rs)
@@ -167,7 +167,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
         /// backing that is small.
         ///
-        /// The slots lie in the first region where they take less than half of it, about 18 of them in 64 KiB; more are a block of
+        /// The slots lie in the first region where they take less than half of it, about 12 of them in 64 KiB; more are a block of
         /// the backing's, and the first block of all makes two requests. Where the second is refused the first goes back.
         pub const fn with_region_size(backing: A, slots: S) -> Self {
             Self::build(backing, slots, None)

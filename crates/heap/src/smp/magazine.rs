@@ -1,30 +1,37 @@
-//! A slot's magazines: per class two chains of free blocks, used without a lock by whoever has the slot.
+//! A slot's magazines: per class three chains of free blocks, used without a lock by whoever has the slot.
 //!
 //! ```text
-//!                     ┌───────── the depot ◀─────────┐
-//!                     ▼ load            make_room    │ whole, while something is loaded
-//!   alloc ◀─ pop ── loaded ●─●─●─●─●    freed ●─●─●─ ┴─── push ◀─ free
-//!                     ▲  nobody counts    │  `room` more fit
-//!                     └──────────────────-┘ turn, whole, when nothing is loaded
+//!   alloc ◀─ pop ── loaded  ●─●─●─●─●            nobody counts them
+//!                     ▲ turn: all of it, when nothing is loaded
+//!   free ── push ──▶ freed  ●─●─●                `room` more fit
+//!                     ▼ make_room: all of it, when it is full and something is loaded
+//!                  reserve  ●─●─●─●─●─●─●─●      a batch or none
+//!                    │ ▲    whole
+//!                    ▼ │
+//!                   depot ──▶ loaded
 //! ```
 //!
 //! `alloc` and `free` have a chain each, because what one writes the other would read next: where `free` has to look the class
 //! up, the processor knows late where it stores, and a load that follows waits for that, or was made too early and is
-//! made again. Whole chains change places, none is ever cut or counted, and with two of them a program that frees and allocates
-//! around the edge of a batch does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001; that what is
-//! freed waits apart until the rest is used up is from Leijen and others, "Mimalloc: Free List Sharding in Action", 2019).
+//! made again (that what is freed waits apart until the rest is used up is from Leijen and others, "Mimalloc: Free List Sharding in
+//! Action", 2019). Whole chains change places, none is ever cut or counted, and a program that frees and allocates around the
+//! edge of a batch does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001): without the reserve one that
+//! replaces blocks at random would each hundred times, and threads would mix their blocks in the lines of the cache.
 //!
 //! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
 //! - **I2** `freed` holds `limit − room` blocks. `limit` is `batch`, or less while the magazine is narrow; 0 in a slot never used,
 //!   which is all zeroes: no blocks and no room. `loaded` holds at most a batch.
-//! - **I3** A loaded chain is used up, or comes out of its own accord: a `turn` needs a fair number of blocks, so that who
-//!   allocates and frees in turn seldom makes one, and a full `freed` chain goes to the depot only while something is loaded.
+//! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
+//!   what is idle can take it from a running thread; who takes it out has it.
 //!
-//! Cost: `pop` is two loads and a store, `push` four and three; 18 bytes a class.
+//! Cost: `pop` is two loads and a store, `push` three loads and three stores; 26 bytes a class.
 
 use core::ptr::{self, NonNull};
 
-use terrace_sync::cell::UnsafeCell;
+use terrace_sync::{
+    atomic::{AtomicPtr, Ordering},
+    cell::UnsafeCell,
+};
 
 use super::{
     chain::{Block, Chain},
@@ -38,6 +45,7 @@ pub(crate) struct Slot {
     freed: [UnsafeCell<*mut Block>; CLASSES],
     room: [UnsafeCell<u8>; CLASSES],
     limit: [UnsafeCell<u8>; CLASSES],
+    reserve: [AtomicPtr<Block>; CLASSES],
     /// Chains exchanged with the depot.
     exchanges: UnsafeCell<u32>,
 }
@@ -137,6 +145,26 @@ impl Slot {
         true
     }
 
+    /// Makes the reserve the loaded chain, which is empty. `false`: the reserve is empty too.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), its loaded chain of `class` is empty.
+    pub(crate) unsafe fn load_reserve(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise; by I3 at most a batch.
+        self.take_reserve(class).is_some_and(|reserve| unsafe { self.load(class, reserve.head) })
+    }
+
+    /// Takes the reserve of `class` out; anyone may.
+    pub(crate) fn take_reserve(&self, class: usize) -> Option<Chain> {
+        // Relaxed: mostly there is none, and nothing is read through it.
+        if self.reserve[class].load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // Acquire: the blocks' links come with the chain.
+        let head = self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire);
+        NonNull::new(head).map(|head| Chain { head, len: batch(class).into(), branched: false })
+    }
+
     /// Loads a chain from elsewhere, where the loaded one is empty. `false`: it is not, and nothing has changed.
     ///
     /// # Safety
@@ -153,8 +181,8 @@ impl Slot {
         true
     }
 
-    /// Makes room in the freed chain, which is full: it becomes the loaded one where that is empty, or else comes out. While the magazine
-    /// is [narrow](Self::narrow), it comes out in any case.
+    /// Makes room in the freed chain, which is full: it becomes the loaded one where that is empty, or else the reserve, whose former
+    /// chain comes out. While the magazine is [narrow](Self::narrow), the freed chain itself does.
     ///
     /// # Safety
     /// The slot is the caller's (I1), and has no room for `class`.
@@ -166,14 +194,19 @@ impl Slot {
             unsafe { self.set_limit(class, batch(class)) };
             return None;
         }
+        let full = limit == batch(class);
         // SAFETY: the caller's promise; the freed chain is full.
-        if limit == batch(class) && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) }
-        {
+        if full && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) } {
             return None;
         }
         // SAFETY: the caller's promise.
         let freed = unsafe { self.take_freed(class) };
-        NonNull::new(freed).map(|head| Chain { head, len: limit.into(), branched: false })
+        let mut out = freed;
+        if full {
+            // By I2 the chain was full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
+            out = self.reserve[class].swap(freed, Ordering::AcqRel);
+        }
+        NonNull::new(out).map(|head| Chain { head, len: limit.into(), branched: false })
     }
 
     /// Takes the freed chain out.
@@ -237,11 +270,11 @@ impl Slot {
         })
     }
 
-    /// Takes everything of `class` out: what is loaded and what was freed.
+    /// Takes everything of `class` out: what is loaded, what was freed, and the reserve.
     ///
     /// # Safety
     /// The slot is the caller's (I1).
-    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<NonNull<Block>>; 2] {
+    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<NonNull<Block>>; 3] {
         // SAFETY: the caller's promise.
         unsafe { set(&self.limit, class, 0) };
         // SAFETY: the caller's promise; the slot is as one never used (I2).
@@ -250,7 +283,7 @@ impl Slot {
         let loaded = unsafe { get(&self.loaded, class) };
         // SAFETY: the caller's promise.
         unsafe { set(&self.loaded, class, ptr::null_mut()) };
-        [NonNull::new(loaded), NonNull::new(freed)]
+        [NonNull::new(loaded), NonNull::new(freed), self.take_reserve(class).map(|chain| chain.head)]
     }
 }
 

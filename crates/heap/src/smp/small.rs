@@ -1,8 +1,8 @@
 //! Small blocks: the fast path, and how chains come to a slot and leave it.
 //!
 //! ```text
-//!   alloc: loaded ─ empty ─▶ freed, where that is enough ─▶ the depot ─▶ the slabs ─▶ a new slab
-//!   free:  freed ─ full ──▶ loaded, where that is empty ──▶ the depot ─ full ─▶ the slabs; the magazine becomes narrow
+//!   alloc: loaded ─ empty ─▶ freed, where that is enough ─▶ the reserve ─▶ the depot ─▶ the slabs ─▶ a new slab
+//!   free:  freed ─ full ──▶ loaded, where that is empty ──▶ the reserve ─▶ the depot ─ full ─▶ the slabs; the magazine becomes narrow
 //! ```
 //!
 //! Between `enter` and `leave` of a slot nothing is called but the magazine, and no lock of a depot or of the pages is held
@@ -139,6 +139,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             // SAFETY: the seat's slot is ours.
             if let Some(block) = unsafe { seat.slot.pop_freed(class) } {
                 return Ok(block.cast());
+            }
+            // SAFETY: the seat's slot is ours, and has nothing loaded.
+            if unsafe { seat.slot.load_reserve(class) } {
+                // SAFETY: the seat's slot is ours.
+                return unsafe { seat.slot.pop(class) }.map(NonNull::cast).ok_or(AllocError);
             }
         }
         let Ok(chain) = self.fetch(class) else { return self.last_resort(class) };

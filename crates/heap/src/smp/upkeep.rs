@@ -33,8 +33,8 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         self.purge_to(0);
     }
 
-    /// Gives back what has lain idle since the call before: chains of the depot, runs at hand, and free pages. What running threads
-    /// have in their magazines stays there, two chains of each class that they use, or parts of them. `false`: there was nothing; until something is freed, a further call finds nothing either.
+    /// Gives back what has lain idle since the call before: chains of the depot, those that threads have in reserve, runs at
+    /// hand, and free pages. `false`: there was nothing; until something is freed, a further call finds nothing either.
     ///
     /// For a timer or a thread, so that a program that stands still shrinks too: what is freed goes back at the second call. Without
     /// one this is done now and then by calls that free, where the slots have a clock.
@@ -44,6 +44,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         self.idle.store(false, Ordering::Relaxed);
         if let Some(table) = NonNull::new(self.table.load(Ordering::Acquire)) {
             self.empty_idle_slots(table);
+            found |= self.take_reserves(table);
         }
         for class in 0..CLASSES {
             loop {
@@ -90,6 +91,25 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         {
             self.purge_idle();
         }
+    }
+
+    /// Gives back what threads have in reserve; whether there was something.
+    #[track_caller]
+    fn take_reserves(&self, table: NonNull<Slot>) -> bool {
+        let mut found = false;
+        for number in 1..=self.slots.count() + 1 {
+            // SAFETY: by I2 the table has that slot.
+            let slot = unsafe { table.add(number) };
+            // SAFETY: by I2 a slot.
+            let slot = unsafe { slot.as_ref() };
+            for class in 0..CLASSES {
+                let Some(chain) = slot.take_reserve(class) else { continue };
+                found = true;
+                // SAFETY: a chain of the class, and ours.
+                unsafe { self.take_back(class, chain.head, KEEP) };
+            }
+        }
+        found
     }
 
     /// Gives the depot's chains back to their slabs.
@@ -144,7 +164,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// # Safety
     /// Chains of the class, which the caller gives up.
     #[track_caller]
-    pub(super) unsafe fn take_back_all(&self, class: usize, chains: [Option<NonNull<Block>>; 2]) {
+    pub(super) unsafe fn take_back_all(&self, class: usize, chains: [Option<NonNull<Block>>; 3]) {
         for chain in chains.into_iter().flatten() {
             // SAFETY: the caller's promise.
             unsafe { self.take_back(class, chain, KEEP) };
