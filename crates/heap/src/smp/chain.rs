@@ -123,16 +123,10 @@ impl Chain {
 pub(crate) struct Stack {
     /// The head of the newest, odd where that is branched.
     top: *mut Block,
-    len: u32,
 }
 
 impl Stack {
-    pub(crate) const EMPTY: Self = Self { top: ptr::null_mut(), len: 0 };
-
-    /// Chains in the stack.
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
+    pub(crate) const EMPTY: Self = Self { top: ptr::null_mut() };
 
     /// # Safety
     /// A full chain, which the caller gives up (I1, I2).
@@ -142,7 +136,6 @@ impl Stack {
         // SAFETY: free memory behind the head's own link.
         unsafe { Block::link(second, self.top) };
         self.top = chain.head.as_ptr().map_addr(|address| address | usize::from(chain.branched));
-        self.len += 1;
     }
 
     /// The newest chain, which has `len` blocks as all have.
@@ -153,7 +146,6 @@ impl Stack {
         let second = unsafe { Block::second(head) };
         // SAFETY: linked by `push`.
         self.top = unsafe { Block::next(second) };
-        self.len -= 1;
         Some(Chain { head, len, branched })
     }
 }

@@ -226,7 +226,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
         let had = depot.chains();
         // SAFETY: as long as a batch, and ours.
-        let kept = whole && unsafe { depot.keep(&chain, most) };
+        let kept = whole && unsafe { depot.keep(&chain, number, most) };
         drop(depot);
         if !kept {
             // SAFETY: a chain of the class, and ours.
@@ -291,8 +291,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let number = self.number();
         loop {
             let mut depot = self.depot(class);
-            depot.taken_by(number);
-            let chain = depot.take(class);
+            let chain = depot.take(class, number);
             drop(depot);
             if let Some(chain) = chain {
                 if chain.branched {
@@ -312,7 +311,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             }
             let mut depot = self.depot(class);
             // Somebody else may have been here meanwhile: a slab is added for a block that is taken at once, or it would never be unused.
-            if let Some(chain) = depot.take(class) {
+            if let Some(chain) = depot.take(class, number) {
                 drop(depot);
                 // SAFETY: a run of ours.
                 unsafe { self.give_run(run, pages, !clean, RETAINED) };
@@ -324,7 +323,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             let slab = unsafe { region.create_slab(Region::<BYTES>::page_number(run), pages, class) };
             // SAFETY: a new slab of the class.
             unsafe { depot.add(slab) };
-            if let Some(chain) = depot.take(class) {
+            if let Some(chain) = depot.take(class, number) {
                 return Ok(chain);
             }
         }

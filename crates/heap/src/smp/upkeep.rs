@@ -117,7 +117,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     fn empty_depot(&self) {
         for class in 0..CLASSES {
             loop {
-                let chain = self.depot(class).pop_chain(class);
+                let chain = self.depot(class).pop_chain(class, 0);
                 let Some(chain) = chain else { break };
                 // SAFETY: a chain of the class, and ours.
                 unsafe { self.take_back(class, chain.head, KEEP) };
