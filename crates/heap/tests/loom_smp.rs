@@ -284,10 +284,10 @@ fn hand_over() {
 /// One thread frees until a chain goes to the depot, the other allocates until it comes from there.
 fn exchange() {
     fn before(model: &Model) {
-        model.hand(5, 0);
+        model.hand(7, 0);
     }
     fn free(model: &Model) {
-        (0..5).for_each(|_| model.free(model.handed()));
+        (0..7).for_each(|_| model.free(model.handed()));
     }
     fn alloc(model: &Model) {
         let blocks = [(); 2].map(|()| model.alloc(0));
@@ -306,15 +306,15 @@ fn trim() {
     both(2, |model| model.hand(1, 0), |model| model.smp.trim(), one);
 }
 
-/// The depot is emptied of what is idle while a thread leaves chains there.
-fn purge() {
+/// A reserve is taken by who purges while its slot's thread takes or makes one.
+fn reserve() {
     fn before(model: &Model) {
         model.hand(5, 0);
     }
     fn free(model: &Model) {
         (0..5).for_each(|_| model.free(model.handed()));
     }
-    both(2, before, |model| (0..2).for_each(|_| _ = model.smp.purge_idle()), free);
+    both(2, before, |model| _ = model.smp.purge_idle(), free);
 }
 
 /// Runs at hand go from thread to thread. A quarter of a region is a page here.
@@ -405,8 +405,8 @@ fn a_thread_trims_while_another_dies() {
 }
 
 #[test]
-fn a_thread_purges_while_another_frees() {
-    check(Some(2), purge);
+fn a_reserve_is_taken_by_who_purges() {
+    check(Some(2), reserve);
 }
 
 #[test]
@@ -462,6 +462,17 @@ fn a_chain_must_be_acquired_from_the_depot() {
 #[test]
 fn a_common_slot_must_be_released() {
     fails_without(("self.held.store(false", Ordering::Release), RACE, Some(2), common);
+}
+
+#[test]
+fn a_reserve_must_be_released() {
+    fails_without(("self.reserve[class].swap(freed, Ordering::AcqRel)", Ordering::AcqRel), RACE, Some(2), reserve);
+}
+
+#[test]
+fn a_reserve_must_be_acquired() {
+    let weakened = ("self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire)", Ordering::Acquire);
+    fails_without(weakened, RACE, Some(2), reserve);
 }
 
 #[test]
