@@ -65,7 +65,7 @@ pub(crate) fn batch(class: usize) -> u8 {
 /// Freed blocks for which it is worth while to load them again, before a batch is fetched from elsewhere.
 #[inline(always)]
 pub(crate) fn fair(class: usize) -> u8 {
-    (batch(class) / 4).max(2)
+    FAIR[class & (FAIR.len() - 1)]
 }
 
 /// Full chains that the depot keeps at most.
@@ -155,6 +155,18 @@ const BATCHES: [u8; CLASSES] = {
         class += 1;
     }
     batches
+};
+
+/// As long as a byte can count, so that an index that was one needs no check.
+static FAIR: [u8; 256] = {
+    let mut fair = [0; 256];
+    let mut class = 0;
+    while class < CLASSES {
+        let quarter = BATCHES[class] / 4;
+        fair[class] = if quarter < 2 { 2 } else { quarter };
+        class += 1;
+    }
+    fair
 };
 
 /// By the whole grains below the length. A power of two of them, so that an index needs no check, a mask at most.
