@@ -38,7 +38,7 @@ global_asm!(
 /// that it goes into the same object.
 ///
 /// Where a function begins among the lines decides how many of them the processor fetches for it, and for a pair of calls that
-/// is up to a tenth of the time.
+/// is a sixteenth of the time.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! begin_with_lines {
     () => {
