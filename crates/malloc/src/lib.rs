@@ -124,7 +124,6 @@ fn invalid() -> *mut c_void {
     ptr::null_mut()
 }
 
-#[cfg(not(test))]
 arch::begin_with_lines!();
 
 /// `malloc` of C: 0 bytes are a block of their own.

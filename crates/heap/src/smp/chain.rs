@@ -74,6 +74,8 @@ impl Chain {
     ///
     /// # Safety
     /// The chain keeps I1 and I2, and is the caller's.
+    #[cold]
+    #[inline(never)]
     pub(crate) unsafe fn branch(&mut self) {
         let mut blocks = [self.head; LONGEST];
         let blocks = &mut blocks[..self.len as usize];
@@ -95,19 +97,18 @@ impl Chain {
     /// Has the processor fetch all blocks, those that lie in another's cache too: along the branches six waits instead of 64.
     ///
     /// # Safety
-    /// The chain keeps I1 and I2, and is the caller's.
+    /// The chain is [branched](Self::branch), keeps I1 and I2, and is the caller's.
+    #[cold]
+    #[inline(never)]
     pub(crate) unsafe fn fetch_all(&self) {
-        if !self.branched {
-            return;
-        }
         let mut blocks = [self.head; LONGEST];
         let blocks = &mut blocks[..self.len as usize];
         for at in 1..blocks.len() {
-            let from = blocks[at / 2];
             // SAFETY: free memory, by I1.
-            let second = unsafe { Block::second(from) };
+            let second = unsafe { Block::second(blocks[at / 2]) };
+            let link = if at % 2 == 0 { second } else { blocks[at - 1] };
             // SAFETY: written by `branch`, or linked by I2.
-            let next = unsafe { if at % 2 == 0 { Block::next(second) } else { Block::next(blocks[at - 1]) } };
+            let next = unsafe { Block::next(link) };
             // SAFETY: by I2 not the last.
             blocks[at] = unsafe { NonNull::new_unchecked(next) };
         }
