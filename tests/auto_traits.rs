@@ -134,6 +134,11 @@ table! {
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
+    terrace::manager::Manager:              yes  yes  no    yes   yes;
+    terrace::manager::InitError:            yes  yes  yes   yes   yes;
+    terrace::manager::RegisterError:        yes  yes  yes   yes   yes;
+    terrace::manager::Configured:           yes  yes  yes   yes   yes;
+    terrace::manager::Features:             yes  yes  yes   yes   yes;
 
     testkit::Monitor<All>:                  yes  yes  no    yes   yes;
     testkit::Monitor<Bare>:                 no   no   no    yes   no;

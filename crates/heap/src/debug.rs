@@ -42,12 +42,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upkeep;
 mod work;
 
 use core::{fmt, num::NonZeroUsize, ptr::NonNull, sync::atomic::AtomicUsize};
 
 use terrace_core::{
-    AllocError, AllocStats, Alignment, Allocator, BulkFree, GoodSize, Owns, Protect, Stats, bridge_collections,
+    Alignment, AllocError, AllocStats, Allocator, BulkFree, GoodSize, Owns, Protect, Stats, bridge_collections,
 };
 use terrace_sync::Lock;
 

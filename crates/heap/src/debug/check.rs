@@ -52,7 +52,13 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         drop(state);
         let offset = address.addr().wrapping_sub(record.address) as isize;
         let by = nobody(Location::caller()).moment(describe);
-        Some(Report { mistake: Mistake::Touched { offset }, found_in: Found::Fault, address: address.addr(), block, by })
+        Some(Report {
+            mistake: Mistake::Touched { offset },
+            found_in: Found::Fault,
+            address: address.addr(),
+            block,
+            by,
+        })
     }
 
     /// Leaks of blocks after the `settled`th, and whatever shows of others.

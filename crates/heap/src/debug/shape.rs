@@ -114,7 +114,9 @@ mod tests {
     fn what_no_memory_holds_has_no_shape() {
         let most = isize::MAX as usize;
         let page = Alignment::new(4096).unwrap();
-        for (len, alignment) in [(most, 1), (most - 15, 1), (1, 1 << (usize::BITS - 1)), (usize::MAX, 1), (usize::MAX, 16)] {
+        for (len, alignment) in
+            [(most, 1), (most - 15, 1), (1, 1 << (usize::BITS - 1)), (usize::MAX, 1), (usize::MAX, 16)]
+        {
             let alignment = Alignment::new(alignment).unwrap();
             assert_eq!(Shape::plain(len, alignment, 16), None, "{len}");
             assert_eq!(Shape::paged(len, alignment, page), None, "{len}");

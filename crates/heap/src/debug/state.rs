@@ -15,7 +15,7 @@
 
 use core::panic::Location;
 
-use terrace_core::{AllocStats, Alignment};
+use terrace_core::{Alignment, AllocStats};
 
 use super::{
     config::MAX_FRAMES,

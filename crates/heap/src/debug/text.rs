@@ -96,7 +96,9 @@ impl Report {
                 "look for a pointer that outlives the free, or free later; guard_pages shows the first wrong access"
             }
             Mistake::WrongLength { .. } => "bring the length of the last alloc, resize or remap, in bytes",
-            Mistake::WrongAlignment { .. } => "bring the alignment of the alloc: it is part of a block, as its length is",
+            Mistake::WrongAlignment { .. } => {
+                "bring the alignment of the alloc: it is part of a block, as its length is"
+            }
             Mistake::Overrun { .. } => "look for an index at or above the length; guard_pages shows the write itself",
             Mistake::Underrun { .. } => "look for an index below 0; guard_pages or a larger canary shows more",
             Mistake::Foreign => {

@@ -31,7 +31,12 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// `alloc`, or `alloc_zeroed`.
     #[inline]
     #[track_caller]
-    pub(super) fn make(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+    pub(super) fn make(
+        &self,
+        len: NonZeroUsize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
         let result = if self.config.keeps_records() || self.config.memory_limit.is_some() {
             self.make_recorded(len, alignment, zeroed)
         } else {
@@ -424,7 +429,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
 
     /// Forgets an `Ending` block and gives it back. One whose pages do not open stays with this allocator for good.
     #[track_caller]
-    fn let_go(&self, record: &Record) {
+    pub(super) fn let_go(&self, record: &Record) {
         if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
             // SAFETY: I2: the block is this call's.
             if !unsafe { pages.open(&self.backing, record.base, &record.shape) } {
@@ -626,7 +631,14 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     }
 
     #[cold]
-    pub(super) fn tell_of(&self, mistake: Mistake, found: Found, address: usize, block: Option<super::Block>, by: &Caller) {
+    pub(super) fn tell_of(
+        &self,
+        mistake: Mistake,
+        found: Found,
+        address: usize,
+        block: Option<super::Block>,
+        by: &Caller,
+    ) {
         if mistake != Mistake::Leak {
             self.mistakes.fetch_add(1, Ordering::Relaxed);
         }
