@@ -33,19 +33,27 @@ mod by_address;
 mod check;
 mod config;
 mod handler;
+mod look;
 mod pages;
 mod record;
 mod report;
+mod seats;
 mod shape;
 mod state;
 mod table;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod text;
 mod upkeep;
 mod work;
 
-use core::{fmt, num::NonZeroUsize, ptr::NonNull, sync::atomic::AtomicUsize};
+use core::{
+    fmt,
+    num::NonZeroUsize,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, AtomicUsize},
+};
 
 use terrace_core::{
     Alignment, AllocError, AllocStats, Allocator, BulkFree, GoodSize, Owns, Protect, Stats, bridge_collections,
@@ -87,6 +95,8 @@ pub struct DebugAllocator<A: Allocator, H: Handler = PrintAndAbort> {
     config: DebugConfig,
     pages: Option<Pages<A>>,
     mistakes: AtomicUsize,
+    /// Whether the table was to grow and could not.
+    wanting: AtomicBool,
     state: Lock<State>,
     handler: H,
     backing: A,
@@ -120,7 +130,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
 
     const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
         let state = Lock::new(State::new(config.frames()));
-        Self { config, pages, mistakes: AtomicUsize::new(0), state, handler, backing }
+        Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
     }
 
     /// What it looks for.

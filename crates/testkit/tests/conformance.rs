@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ArenaAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig, FailingAllocator, FixedBufferAllocator,
+    InlineBuffer, LogAllocator, PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
+    SyncFixedBuffer,
+    debug::{Mistake, Report},
 };
 use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -121,6 +123,45 @@ fn stats_and_log_keep_the_contract() {
     conformance::clause_6_threads(|start, check| check(&StatsAllocator::new(start.backing())));
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(StatsAllocator::new(start.backing())));
+    });
+}
+
+/// A report would be a false one: the suite's programs are correct.
+fn no_report(report: &Report) {
+    // A judge that has found a breach leaves its blocks where they are.
+    assert!(report.mistake == Mistake::Leak, "{report}");
+}
+
+#[test]
+fn debug_keeps_the_contract_and_reports_nothing() {
+    let never_unmap = DebugConfig { never_unmap: true, ..DebugConfig::new() };
+    let remembers = DebugConfig { quarantine: 300, retain_metadata: true, ..DebugConfig::new() };
+    let bare = DebugConfig { enable_safety: false, ..DebugConfig::new() };
+    for config in [DebugConfig::new(), never_unmap, remembers, bare, DebugConfig::tracking()] {
+        conformance::all(|start, check| check(&DebugAllocator::with_handler(start.backing(), config, no_report)));
+    }
+    let config = DebugConfig::new();
+    conformance::clause_6_threads(|start, check| {
+        check(&DebugAllocator::with_handler(start.over(SystemAllocator), config, no_report));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(DebugAllocator::with_handler(start.backing(), config, no_report)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(DebugAllocator::with_handler(start.backing(), config, no_report)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut DebugAllocator::with_handler(ArenaAllocator::new(start.backing()), config, no_report));
+    });
+}
+
+#[test]
+fn debug_among_guard_pages_keeps_the_contract_and_reports_nothing() {
+    let config = DebugConfig { guard_pages: true, ..DebugConfig::new() };
+    conformance::all(|_, check| check(&DebugAllocator::with_pages(PageAllocator, config, no_report)));
+    conformance::clause_6_threads(|_, check| check(&DebugAllocator::with_pages(PageAllocator, config, no_report)));
+    conformance::clause_7_moving_it_moves_no_block(|_, check| {
+        check(&Wandering::new(DebugAllocator::with_pages(PageAllocator, config, no_report)));
     });
 }
 

@@ -17,8 +17,10 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, FailingAllocator, FixedBufferAllocator, InlineBuffer, LogAllocator,
-    PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ArenaAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig, FailingAllocator, FixedBufferAllocator,
+    InlineBuffer, LogAllocator, PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
+    SyncFixedBuffer,
+    debug::{Mistake, Report},
 };
 use terrace_sync::{NoSlots, Slots};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
@@ -65,7 +67,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 17] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -106,6 +108,13 @@ const LAYERS: [Layer; 15] = [
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
     }),
     ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("debug", |_, backing, check| {
+        check(&DebugAllocator::with_handler(backing, DebugConfig::new(), no_report));
+    }),
+    ("debug, short", |start, backing, check| {
+        let config = DebugConfig { quarantine: start.chunk(), retain_metadata: true, ..DebugConfig::new() };
+        check(&DebugAllocator::with_handler(backing, config, no_report));
+    }),
     ("smp", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
     }),
@@ -147,6 +156,12 @@ const BASES: [Base; 13] = [
     ("mapped file", |start, use_it| use_it(&start.over(mapped_file()))),
 ];
 
+/// A report would be a false one: the programs are correct.
+fn no_report(report: &Report) {
+    // A judge that has found a breach leaves its blocks where they are.
+    assert!(report.mistake == Mistake::Leak, "{report}");
+}
+
 const GUARDED: PageOptions = PageOptions::new().guard_pages();
 
 fn reserved() -> ReservedAllocator {
@@ -163,12 +178,20 @@ fn mapped_file() -> MappedFile {
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 9] = [
+const ALONE: [Base; 11] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
     ("page", |_, check| check(&PageAllocator)),
     ("smp(page)", |_, check| check(&SmpAllocator::with_decommit(PageAllocator, ThreadSlots))),
+    ("debug(smp(page))", |_, check| {
+        let smp = SmpAllocator::with_decommit(PageAllocator, ThreadSlots);
+        check(&DebugAllocator::with_handler(smp, DebugConfig::new(), no_report));
+    }),
+    ("debug(page), paged", |_, check| {
+        let config = DebugConfig { guard_pages: true, ..DebugConfig::new() };
+        check(&DebugAllocator::with_pages(PageAllocator, config, no_report));
+    }),
     ("system", |_, check| check(&SystemAllocator)),
     ("guarded page", |_, check| check(&GUARDED.build())),
     ("reserved", |_, check| check(&reserved())),

@@ -10,22 +10,19 @@
 //! A record is promised, taken or changed before the backing hears of the call, and forgotten before the block goes back: so
 //! the backing can hand an address to another thread at once (clause 6).
 
-use core::{num::NonZeroUsize, panic::Location, ptr::NonNull, sync::atomic::Ordering};
+use core::{num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Alignment, AllocError, Allocator};
-use terrace_sync::Held;
 
 use super::{
-    DebugAllocator, Found, Handler, LimitReached, Mistake, Report,
-    base::{Base, CANARY, FREED, FRESH},
-    config::MAX_FRAMES,
-    handler::calmly,
-    record::{Record, Stamp, State as Life},
+    DebugAllocator, Found, Handler, Mistake,
+    base::{Base, FREED},
+    record::{Record, State as Life},
+    seats::Spare,
     shape::Shape,
     state::{Caller, Denied, InHand, Named, State},
-    table::Table,
 };
-use crate::{Call, CallOp};
+use crate::CallOp;
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// `alloc`, or `alloc_zeroed`.
@@ -55,8 +52,13 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[track_caller]
     fn make_recorded(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let shape = self.shape(len.get(), alignment).ok_or(AllocError)?;
-        let admitted = self.admit(len.get(), Found::Alloc)?;
-        let result = self.make_shaped(len, alignment, zeroed, shape, admitted);
+        let mut spare = self.spare_table()?;
+        let Ok(admitted) = self.admit(len.get(), Found::Alloc) else {
+            self.free_spare(spare);
+            return Err(AllocError);
+        };
+        let result = self.make_shaped(len, alignment, zeroed, shape, (admitted, &mut spare));
+        self.free_spare(spare);
         match result {
             Err(AllocError) if admitted > 0 => self.lock(Found::Alloc).admitted -= admitted,
             Ok(_) if self.config.keeps_records() => self.grow_ahead(),
@@ -65,7 +67,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         result
     }
 
-    /// A block of `shape` with a record; `admitted` bytes of the limit are its own.
+    /// A block of `shape` with a record, for which so many bytes of the limit and perhaps a larger table are set aside.
     #[track_caller]
     fn make_shaped(
         &self,
@@ -73,7 +75,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         alignment: Alignment,
         zeroed: bool,
         shape: Shape,
-        admitted: usize,
+        aside: (usize, &mut Option<Spare>),
     ) -> Result<NonNull<u8>, AllocError> {
         let by = self.caller();
         let whole = NonZeroUsize::new(shape.whole).ok_or(AllocError)?;
@@ -105,43 +107,11 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             next: 0,
         };
         self.paint(&record, if zeroed { len.get() } else { 0 });
-        if let Err(AllocError) = self.enroll(&record, &by, admitted) {
+        if let Err(AllocError) = self.enroll(&record, &by, aside) {
             self.open_and_give_back(base, &shape);
             return Err(AllocError);
         }
         Ok(user)
-    }
-
-    /// Enters a new block, in a larger table if need be.
-    fn enroll(&self, record: &Record, by: &Caller, admitted: usize) -> Result<(), AllocError> {
-        loop {
-            let mut state = self.lock(Found::Alloc);
-            let keeps = self.config.keeps_records();
-            if keeps && state.table.is_full(state.promised) {
-                drop(state);
-                self.grow_table()?;
-                continue;
-            }
-            state.admitted -= admitted;
-            if self.config.counts() {
-                state.count_new(record.len);
-            }
-            let known = if keeps { state.enroll(*record, &by.words) } else { None };
-            drop(state);
-            if let Some(known) = known {
-                self.overlapped(known, by);
-            }
-            return Ok(());
-        }
-    }
-
-    /// The backing handed a block out again that had a record: so it was given back past this allocator.
-    #[cold]
-    fn overlapped(&self, known: Record, by: &Caller) {
-        if known.is_live() && self.config.counts() {
-            self.lock(Found::Alloc).count_end(known.len);
-        }
-        self.tell(Mistake::Overlap, Found::Alloc, known.address, Some(known.address), by);
     }
 
     /// `resize`.
@@ -461,189 +431,6 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[track_caller]
     fn ask(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) }
-    }
-
-    /// Canaries, and the fill of what is behind the first `kept` bytes. The block is in the hand of this call.
-    fn paint(&self, record: &Record, kept: usize) {
-        let Record { base, shape, len, .. } = record;
-        if self.config.fills() && kept < *len {
-            // SAFETY: I2: within the block, which is this call's; `kept` bytes are not touched.
-            unsafe { base.fill(shape.before + kept..shape.before + len, FRESH) };
-        }
-        for canary in shape.canaries(*len, self.config.canary()) {
-            // SAFETY: as above, outside of the caller's bytes.
-            unsafe { base.fill(canary, CANARY) };
-        }
-    }
-
-    /// A place for the next block, while there is nothing to undo.
-    fn grow_ahead(&self) {
-        let full = {
-            let state = self.lock(Found::Alloc);
-            state.table.is_full(state.promised)
-        };
-        if full {
-            let _ = self.grow_table(); // Refused: the next block asks again.
-        }
-    }
-
-    /// Asks for a larger table.
-    fn grow_table(&self) -> Result<(), AllocError> {
-        let (log2, bytes) = self.lock(Found::Alloc).table.next_size().ok_or(AllocError)?;
-        let memory = self.backing.alloc(bytes, Table::ALIGNMENT)?;
-        let mut state = self.lock(Found::Alloc);
-        let still = state.table.next_size().is_some_and(|(now, _)| now == log2);
-        let spare = if still {
-            state.changes += 1;
-            // SAFETY: of `next_size`'s bytes and alignment, just made, and larger than the table of now.
-            unsafe { state.table.move_to(memory, log2) }
-        } else {
-            Some(NonNull::slice_from_raw_parts(memory, bytes.get())) // Another thread was here first.
-        };
-        drop(state);
-        if let Some(spare) = spare {
-            // SAFETY: of the backing, with this length and alignment; the table has given it up.
-            unsafe { self.backing.free(spare, Table::ALIGNMENT) };
-        }
-        Ok(())
-    }
-
-    /// Sets `more` bytes of the limit aside; the answer is what to give back of it, 0 where there is no limit.
-    #[track_caller]
-    fn admit(&self, more: usize, found: Found) -> Result<usize, AllocError> {
-        let Some(limit) = self.config.memory_limit else { return Ok(0) };
-        let mut state = self.lock(found);
-        let current = usize::try_from(state.counts.current_bytes).unwrap_or(usize::MAX);
-        let taken = current.saturating_add(state.admitted);
-        if more > 0 && more > limit.saturating_sub(taken) {
-            drop(state);
-            let why = LimitReached { more, current, limit, site: Location::caller() };
-            calmly(|| self.handler.refused(&why));
-            return Err(AllocError);
-        }
-        state.admitted += more;
-        Ok(more)
-    }
-
-    /// Who calls: asked before any lock is taken.
-    #[track_caller]
-    pub(super) fn caller(&self) -> Caller {
-        let mut words = [0; MAX_FRAMES];
-        let frames = self.config.frames();
-        if frames > 0 {
-            let written = self.handler.capture(&mut words[..frames]).min(frames);
-            words[written..].fill(0);
-        }
-        Caller { stamp: Stamp { site: Location::caller(), thread: self.handler.thread() }, words }
-    }
-
-    #[inline]
-    pub(super) fn lock(&self, found: Found) -> Held<'_, State> {
-        match self.state.try_lock() {
-            Some(held) => held,
-            None => self.wait(found),
-        }
-    }
-
-    #[cold]
-    fn wait(&self, found: Found) -> Held<'_, State> {
-        if !self.config.thread_safe {
-            self.tell(Mistake::Race, found, 0, None, &self.caller());
-        }
-        self.state.lock(|tries| self.handler.pause(tries))
-    }
-
-    #[cold]
-    #[track_caller]
-    fn log(&self, op: CallOp) {
-        let site = Location::caller();
-        calmly(|| self.handler.call(&Call { op, site }));
-    }
-
-    /// Looks at the canaries of a block that this call has in hand, and at the fill where it is freed. What is broken is told and mended.
-    pub(super) fn look(&self, record: &Record, found: Found, by: &Caller) {
-        for mistake in self.broken(record).into_iter().flatten() {
-            self.tell(mistake, found, record.address, Some(record.address), by);
-        }
-    }
-
-    /// As [`look`](Self::look), for a block that is not in the table.
-    fn look_in_hand(&self, block: &InHand, by: &Caller) {
-        let broken = self.broken(&block.record);
-        if broken.iter().any(Option::is_some) {
-            // For the report alone it goes back to its seat, which is promised.
-            let mut state = self.lock(Found::Remap);
-            state.seat(block);
-            let address = block.record.address;
-            let about = state.block(address, self.handler.describe());
-            if let Some(seat) = state.table.find(address) {
-                state.table.remove(seat);
-                state.changes += 1;
-            }
-            drop(state);
-            for mistake in broken.into_iter().flatten() {
-                self.tell_of(mistake, Found::Remap, address, about, by);
-            }
-        }
-    }
-
-    /// What is broken of a block that is in hand; it is mended, so that it is told once.
-    pub(super) fn broken(&self, record: &Record) -> [Option<Mistake>; 3] {
-        let Record { base, shape, len, .. } = record;
-        let mut broken = [None; 3];
-        if record.sealed || !self.config.enable_safety {
-            return broken;
-        }
-        let [front, back] = shape.canaries(*len, self.config.canary());
-        let user = shape.before..shape.before + len;
-        // SAFETY: I2 and I3: within the block, written, open, and this call's.
-        broken[0] = unsafe { base.changed(front.clone(), CANARY) }
-            .map(|(first, last)| Mistake::Underrun { before: front.len() - first, span: last - first + 1 });
-        // SAFETY: as above.
-        broken[1] = unsafe { base.changed(back.clone(), CANARY) }
-            .map(|(first, last)| Mistake::Overrun { offset: first, span: last - first + 1 });
-        let freed = matches!(record.state, Life::Quarantined | Life::Ending) && record.freed.is_some();
-        if freed && self.config.fills() {
-            // SAFETY: as above; a freed block was filled.
-            broken[2] = unsafe { base.changed(user.clone(), FREED) }
-                .map(|(first, last)| Mistake::WriteAfterFree { offset: first, span: last - first + 1 });
-        }
-        for (part, byte, broken) in [(front, CANARY, broken[0]), (back, CANARY, broken[1]), (user, FREED, broken[2])] {
-            if broken.is_some() {
-                // SAFETY: as above.
-                unsafe { base.fill(part, byte) };
-            }
-        }
-        broken
-    }
-
-    #[cold]
-    pub(super) fn deny(&self, denied: Denied, found: Found, named: &Named, by: &Caller) {
-        self.tell(denied.mistake, found, named.address, denied.block, by);
-    }
-
-    /// Tells the handler of a mistake, about the block that begins at `block`.
-    #[cold]
-    pub(super) fn tell(&self, mistake: Mistake, found: Found, address: usize, block: Option<usize>, by: &Caller) {
-        let describe = self.handler.describe();
-        let block = block.and_then(|block| self.lock(found).block(block, describe));
-        self.tell_of(mistake, found, address, block, by);
-    }
-
-    #[cold]
-    pub(super) fn tell_of(
-        &self,
-        mistake: Mistake,
-        found: Found,
-        address: usize,
-        block: Option<super::Block>,
-        by: &Caller,
-    ) {
-        if mistake != Mistake::Leak {
-            self.mistakes.fetch_add(1, Ordering::Relaxed);
-        }
-        let report = Report { mistake, found_in: found, address, block, by: by.moment(self.handler.describe()) };
-        calmly(|| self.handler.report(&report));
     }
 }
 
