@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::memops;
+
 /// All groups.
 #[derive(Deserialize)]
 pub struct Cells {
@@ -12,6 +14,9 @@ pub struct Cells {
     pub arena: Vec<Cell>,
     /// The group `fixed`.
     pub fixed: Vec<Cell>,
+    /// The group `memops`, from its own file.
+    #[serde(skip)]
+    pub memops: Vec<Cell>,
     /// The group `page`.
     pub page: Vec<Cell>,
     /// The group `pool`.
@@ -40,7 +45,8 @@ pub struct Cell {
 impl Cells {
     /// As the file says.
     pub fn load() -> Result<Self> {
-        toml::from_str(include_str!("../cells.toml")).context("peers/cells.toml")
+        let cells: Self = toml::from_str(include_str!("../cells.toml")).context("peers/cells.toml")?;
+        Ok(Self { memops: memops::cells()?, ..cells })
     }
 }
 

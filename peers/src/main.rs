@@ -13,6 +13,7 @@ mod child;
 mod counting;
 mod fixed;
 mod harness;
+mod memops;
 mod page;
 mod pool;
 mod smp;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Timed batches of each allocator, instead of the number in cells.toml.
     #[arg(long)]
     rounds: Option<usize>,
+    /// A level to force in the group `memops`, as its Rust name, instead of the widest.
+    #[arg(long)]
+    level: Option<String>,
     #[command(flatten)]
     smp: smp::Options,
     /// Run one competitor of one cell, untimed: for counting from outside.
@@ -57,6 +61,8 @@ enum Group {
     Arena,
     /// The fixed buffer beside bump-into, static-alloc and stalloc.
     Fixed,
+    /// Copy, fill and compare beside the C library's.
+    Memops,
     /// The page allocator beside bare system calls.
     Page,
     /// The pool beside slab, typed-arena and blink-alloc.
@@ -70,6 +76,7 @@ impl Group {
         match self {
             Self::Arena => "arena",
             Self::Fixed => "fixed",
+            Self::Memops => "memops",
             Self::Page => "page",
             Self::Pool => "pool",
             Self::Smp => "smp",
@@ -80,6 +87,7 @@ impl Group {
         match self {
             Self::Arena => &cells.arena,
             Self::Fixed => &cells.fixed,
+            Self::Memops => &cells.memops,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
             Self::Smp => &[], // Its cells, and all else, are its own.
@@ -90,6 +98,7 @@ impl Group {
         match self {
             Self::Arena => arena::competitors(cell),
             Self::Fixed => fixed::competitors(cell),
+            Self::Memops => memops::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
             Self::Smp => Vec::new(),
@@ -99,7 +108,7 @@ impl Group {
     /// Requests to the backing, or system calls, of one repetition.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
         match self {
-            Self::Arena | Self::Fixed | Self::Pool | Self::Smp => {
+            Self::Arena | Self::Fixed | Self::Pool | Self::Memops | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
                 Ok((counting::requests() - before) as f64 / 10.0)
@@ -119,6 +128,9 @@ fn main() -> Result<()> {
     let group = arguments.group;
     if matches!(group, Group::Smp) {
         return smp::run(&arguments.smp, &arguments.only, arguments.rounds);
+    }
+    if let Some(level) = &arguments.level {
+        memops::force(level)?;
     }
     let cells = Cells::load()?;
     if let Some([cell, name]) = arguments.alone.as_deref() {
