@@ -36,6 +36,7 @@ pub trait Visitor {
 pub fn is_dynamic(stack: &Stack) -> bool {
     match stack {
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Fixed(_) => false,
+        Stack::Plugin(_) => true,
         Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
         Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
         Stack::BufferFirst(..) | Stack::Pool(..) => true,
@@ -116,6 +117,7 @@ fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Shared> {
         Stack::Mimalloc => over_ground(terrace_core::GlobalBacking::new(&mimalloc::MiMalloc), ground),
         #[cfg(not(feature = "mimalloc"))]
         Stack::Mimalloc => unreachable!("the parser refuses a peer that is not built in"),
+        Stack::Plugin(name) => over_ground(plugin(name), ground),
         Stack::Smp(backing) => match (&**backing, ground) {
             (Stack::Page, None) => Box::new(SmpAllocator::with_decommit(PageAllocator, ThreadSlots)),
             (Stack::Page, Some(ground)) => {
@@ -151,8 +153,13 @@ fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
             let len = NonZeroUsize::new(*bytes as usize).unwrap_or(NonZeroUsize::MIN);
             Box::new(PoolAllocator::new(boxed(backing, ground), len, item_alignment(*bytes)))
         }
-        Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("threads may share it"),
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => unreachable!("threads may share it"),
     }
+}
+
+/// The allocator that the program has registered under a name.
+fn plugin(name: &str) -> &'static (dyn Allocator + Sync) {
+    terrace::manager::registered(name).expect("the parser knows registered names only, and none is ever taken back")
 }
 
 /// As strict as the items' size keeps for free, at least malloc's and at most a page's.
@@ -188,7 +195,7 @@ pub fn can_hold(stack: &Stack) -> bool {
     let has_room =
         |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
     match stack {
-        Stack::Page | Stack::System | Stack::Mimalloc => true,
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => true,
         Stack::Smp(backing) | Stack::Arena(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => {
             can_hold(backing)
         }

@@ -29,6 +29,8 @@ pub enum Stack {
     System,
     /// `mimalloc`: a peer, there when the lab was built with the feature of that name.
     Mimalloc,
+    /// A name of [`terrace::manager::register`]: an allocator of the program that the lab is part of.
+    Plugin(&'static str),
     /// `smp(backing)`: the general-purpose allocator.
     Smp(Box<Stack>),
     /// `arena(backing)`.
@@ -62,7 +64,7 @@ impl Stack {
     /// Whether many threads may call it at once: what `Sync` says of its Rust type.
     pub fn is_shared(&self) -> bool {
         match self {
-            Self::Page | Self::System | Self::Mimalloc => true,
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => true,
             Self::Smp(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
         }
@@ -80,7 +82,7 @@ impl Stack {
     /// The layer for whose sake `smp` on this stack could serve nothing.
     fn too_small_for_smp(&self) -> Option<&Self> {
         match self {
-            Self::Page | Self::System | Self::Mimalloc => None,
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => None,
             Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
                 backing.too_small_for_smp()
             }
@@ -103,6 +105,7 @@ impl fmt::Display for Stack {
             Self::Page => f.write_str("page"),
             Self::System => f.write_str("system"),
             Self::Mimalloc => f.write_str("mimalloc"),
+            Self::Plugin(name) => f.write_str(name),
             Self::Smp(backing) => write!(f, "smp({backing})"),
             Self::Arena(backing) => write!(f, "arena({backing})"),
             Self::SyncArena(backing) => write!(f, "sync_arena({backing})"),
@@ -146,10 +149,26 @@ const WORDS: [(&str, &str); 10] = [
 
 /// The words, one a line, for the help and the errors.
 pub fn words() -> String {
-    WORDS.iter().fold(String::new(), |mut text, (word, meaning)| {
+    let plugins = plugins().into_iter().map(|name| (name, "registered by this program"));
+    WORDS.into_iter().chain(plugins).fold(String::new(), |mut text, (word, meaning)| {
         let _ = write!(text, "\n  {word:<25} {meaning}");
         text
     })
+}
+
+/// The names that the program has registered.
+fn plugins() -> Vec<&'static str> {
+    terrace::manager::names()
+}
+
+/// Whether a word already means something, so that no plug-in can have it.
+pub fn is_taken(name: &str) -> bool {
+    parse::PEERS.contains(&name) || WORDS.iter().any(|(word, _)| word_of(word) == name)
+}
+
+/// `smp` of `smp(STACK)`.
+fn word_of(written: &str) -> &str {
+    written.split_once('(').map_or(written, |(word, _)| word)
 }
 
 #[cfg(test)]
