@@ -6,7 +6,7 @@
 //!   manager             one allocator for the program, configured once, with figures and an end    manager.rs
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
-//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name
+//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; terrace-memops as `memops`
 //! ```
 //!
 //! One line gives a program another malloc:
@@ -46,6 +46,7 @@ pub mod manager;
 
 pub use terrace_core::*;
 pub use terrace_heap::*;
+pub use terrace_memops as memops;
 pub use terrace_sync::{NoSlots, Slots};
 pub use terrace_sys::*;
 

@@ -26,6 +26,8 @@ fn from_init_to_the_end_every_function_does_its_part() {
     let features = manager::features();
     assert_eq!((features.configured, features.config), (Configured::ByInit, config));
     assert!(features.page_size.is_power_of_two() && features.thread_slots > 0);
+    assert_eq!(features.simd, terrace::memops::features().used());
+    assert_eq!(features.has_simd_support(), features.enable_simd && terrace::memops::features().has_simd());
     assert!(features.to_string().starts_with("manager        configured by init\n"), "{features}");
 
     let (buffer, line) = (manager::alloc::<u32>(256).unwrap(), line!());

@@ -5,6 +5,7 @@ use core::fmt;
 
 use terrace_core::PageSize;
 use terrace_heap::DebugConfig;
+use terrace_memops::Level;
 use terrace_sync::Slots;
 use terrace_sys::{PageAllocator, ThreadSlots};
 
@@ -38,6 +39,10 @@ impl fmt::Display for Configured {
 pub struct Features {
     /// Compiled in: our allocators under the collections that speak allocator-api2 0.2.
     pub allocator_api2_02: bool,
+    /// Compiled in: operations on bytes and bitmaps with vector registers, in [`memops`](crate::memops).
+    pub enable_simd: bool,
+    /// Found: the registers that they use on this machine.
+    pub simd: Level,
     /// Found: the bytes of a page.
     pub page_size: usize,
     /// Found: how many threads may have a place of their own at the same time.
@@ -46,6 +51,13 @@ pub struct Features {
     pub configured: Configured,
     /// and how: what holds, or would hold from the first block on.
     pub config: DebugConfig,
+}
+
+impl Features {
+    /// Whether this machine has vector registers that this build can use.
+    pub fn has_simd_support(&self) -> bool {
+        self.simd != Level::Portable
+    }
 }
 
 /// What is compiled in, what was found at run time, and how the manager is configured.
@@ -60,6 +72,8 @@ pub fn features() -> Features {
     let (configured, config) = MANAGER.configured();
     Features {
         allocator_api2_02: cfg!(feature = "allocator-api2-02"),
+        enable_simd: terrace_memops::features().compiled().any(|level| level != Level::Portable),
+        simd: terrace_memops::features().used(),
         page_size: PageAllocator.page_size().bytes(),
         thread_slots: ThreadSlots.count(),
         configured,
@@ -69,7 +83,7 @@ pub fn features() -> Features {
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { allocator_api2_02, page_size, thread_slots, configured, config } = self;
+        let Self { allocator_api2_02, enable_simd, simd, page_size, thread_slots, configured, config } = self;
         let yes = |is: bool| if is { "yes" } else { "no" };
         writeln!(f, "manager        {configured}")?;
         writeln!(
@@ -79,7 +93,7 @@ impl fmt::Display for Features {
             yes(config.enable_tracking)
         )?;
         writeln!(f, "  checks       {}, guard pages {}", yes(config.enable_safety), yes(config.guard_pages))?;
-        writeln!(f, "allocator-api2 0.2: {}", yes(*allocator_api2_02))?;
-        write!(f, "machine        pages of {page_size} bytes, places for {thread_slots} threads")
+        writeln!(f, "compiled in    allocator-api2 0.2 {}, SIMD {}", yes(*allocator_api2_02), yes(*enable_simd))?;
+        write!(f, "machine        SIMD by {simd:?}, pages of {page_size} bytes, places for {thread_slots} threads")
     }
 }
