@@ -36,6 +36,9 @@ type Moved = ArenaAllocator<All>;
 type Told = fn(&Call);
 type Untold = Rc<dyn Fn(&Call)>;
 type Value = Cell<Rc<u8>>;
+/// Hooks.
+type Asked = fn(&OutOfMemory) -> bool;
+type Pressed = fn(&Pressure) -> bool;
 
 macro_rules! cell {
     ($type:ty, $trait:path, yes) => {
@@ -131,6 +134,41 @@ table! {
     CallOp:                                 no   no   yes   yes   yes;
     StatsAllocator<All>:                    yes  yes  no    yes   yes;
     StatsAllocator<Bare>:                   no   no   no    yes   no;
+    StatsAllocator<All, Histograms<8>>:     yes  yes  no    yes   yes;
+    Histograms<8>:                          yes  yes  no    yes   yes;
+    SizeClass:                              yes  yes  yes   yes   yes;
+    Site:                                   yes  yes  yes   yes   yes;
+    LimitAllocator<All>:                    yes  yes  no    yes   yes;
+    LimitAllocator<Bare>:                   no   no   no    yes   no;
+    LockAllocator<All, StdThreads>:         yes  yes  no    yes   yes;
+    LockAllocator<Moved, StdThreads>:       yes  yes  no    yes   yes;
+    LockAllocator<Bare, StdThreads>:        no   no   no    yes   no;
+    LockAllocator<All, Untold>:             no   no   no    yes   no;
+    StdThreads:                             yes  yes  yes   yes   yes;
+    FallbackAllocator<Moved, All>:          yes  no   no    yes   yes;
+    FallbackAllocator<SyncArena<All>, All>: yes  yes  no    yes   yes;
+    FallbackAllocator<Moved, Bare>:         no   no   no    yes   no;
+    SegregateAllocator<All, All>:           yes  yes  no    yes   yes;
+    SegregateAllocator<Moved, All>:         yes  no   no    yes   yes;
+    SegregateAllocator<All, Bare>:          no   no   no    yes   no;
+    FreeListAllocator<All>:                 yes  no   no    yes   yes;
+    FreeListAllocator<Bare>:                no   no   no    yes   no;
+    AffixAllocator<All, u8, ()>:            yes  yes  no    yes   yes;
+    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   no;
+    AffixAllocator<Bare, u8, ()>:           no   no   no    yes   no;
+    OnOomAllocator<All, Asked>:             yes  yes  no    yes   yes;
+    OnOomAllocator<Bare, Asked>:            no   no   no    yes   no;
+    OnOomAllocator<All, Rc<dyn Reclaim>>:   no   no   no    yes   no;
+    OutOfMemory:                            yes  yes  yes   yes   yes;
+    ZeroedAllocator<All>:                   yes  yes  no    yes   yes;
+    ZeroedAllocator<Bare>:                  no   no   no    yes   no;
+    PressureAllocator<All, Pressed>:        yes  yes  no    yes   yes;
+    PressureAllocator<Bare, Pressed>:       no   no   no    yes   no;
+    PressureAllocator<All, Untold>:         no   no   no    yes   no;
+    Pressure:                               yes  yes  yes   yes   yes;
+    BucketizeAllocator<All, 2>:             yes  yes  no    yes   yes;
+    BucketizeAllocator<Moved, 2>:           yes  no   no    yes   yes;
+    BucketizeAllocator<Bare, 2>:            no   no   no    yes   no;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
@@ -191,7 +229,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(Sink, Slots, testkit::Handler);
+assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

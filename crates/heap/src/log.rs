@@ -22,7 +22,7 @@ use terrace_core::{
     Alignment, AllocError, AllocStats, Allocator, BulkFree, Reset, ResetMode, Stats, bridge_collections,
 };
 
-use crate::transparent::pass_on_capabilities;
+use crate::{hook::AbortOnUnwind, transparent::pass_on_capabilities};
 
 /// One call that went through a [`LogAllocator`].
 #[derive(Clone, Copy, Debug)]
@@ -131,18 +131,9 @@ impl<A, S: Sink> LogAllocator<A, S> {
 
     #[track_caller]
     fn tell(&self, op: CallOp) {
-        let abort = AbortOnUnwind;
+        let abort = AbortOnUnwind("the sink of a LogAllocator");
         self.sink.record(&Call { op, site: Location::caller() });
         core::mem::forget(abort);
-    }
-}
-
-/// A panic while this is dropped by another panic aborts, with or without std (clause 10).
-struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        panic!("the sink of a LogAllocator panicked; an allocator cannot unwind");
     }
 }
 

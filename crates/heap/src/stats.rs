@@ -3,26 +3,36 @@
 //! ```text
 //!   caller ──▶ StatsAllocator ──▶ backing        blocks and bytes: total, live now, most ever live
 //!                    │
-//!                 stats() ──▶ eight figures
+//!                 stats() ──▶ eight figures      Display ──▶ the same as text, with
+//!                    │
+//!                 Histograms, where asked: blocks by size class, blocks and bytes by the place that asks
 //! ```
 //!
 //! A transparent layer: blocks are the backing's own, and nothing is added to a request. The eight
-//! figures are those that MufiZ's allocator documents; what was given back is the difference of what was handed
-//! out and what is live, so six counters keep all eight and no equation between them can be broken.
+//! figures are those that MufiZ's allocator documents; what is live is the difference of what was handed out and
+//! what was given back, so six counters keep all eight and no equation between them can be broken.
 //!
 //! Where calls race, the counters are read a moment apart: what is made in between counts as given back until
 //! the next look. Peaks are exact where calls do not race; where they do, they may miss a block that is not counted
-//! yet, or still count the tail of one that has just shrunk.
+//! yet, or one that was there while another ended.
 //!
-//! Costs: per block made or ended four or two relaxed atomic operations on 48 shared bytes.
+//! Costs: per block made or ended two relaxed atomic operations on 48 shared bytes; with [`Histograms`] two
+//! more each, and the search of a table for the place that asks.
+
+mod histograms;
+mod sites;
 
 use core::{
     fmt,
     num::NonZeroUsize,
+    panic::Location,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use histograms::Detail;
+pub use histograms::{Histograms, SizeClass};
+pub use sites::Site;
 use terrace_core::{
     Alignment, AllocError, AllocStats, Allocator, BulkFree, Reset, ResetMode, Stats, bridge_collections,
 };
@@ -31,7 +41,10 @@ use crate::transparent::pass_on_capabilities;
 
 /// Counts blocks and bytes on their way to and from `backing`. Lengths are those that callers asked for.
 ///
-/// - **I1** `live = blocks handed out - blocks ended`, for blocks and for bytes, whenever no call is under way.
+/// Use it to see what a part of a program takes, and in tests that nothing is left. With [`Histograms`] it also says
+/// which lengths are asked for, and by whom.
+///
+/// - **I1** `total - ended` is what is live, for blocks and for bytes, whenever no call is under way.
 ///
 /// ```
 /// use terrace_core::{AllocatorExt, Stats, SystemAllocator};
@@ -45,82 +58,135 @@ use crate::transparent::pass_on_capabilities;
 /// assert_eq!((stats.total_allocations, stats.current_bytes, stats.peak_bytes), (1, 0, 3));
 /// # Ok::<(), terrace_core::AllocError>(())
 /// ```
-pub struct StatsAllocator<A> {
+///
+/// With histograms, and as text:
+///
+/// ```
+/// use terrace_core::{AllocatorExt, SystemAllocator};
+/// use terrace_heap::{Histograms, StatsAllocator};
+///
+/// let counted = StatsAllocator::with_histograms(SystemAllocator, Histograms::<64>::new());
+/// let word = counted.dupe(b"green")?;
+/// let class = counted.size_classes().next().unwrap();
+/// assert_eq!((class.longest, class.live_blocks), (8, 1), "five to eight bytes");
+/// assert_eq!(counted.sites().next().unwrap().location.file(), file!());
+/// assert!(counted.to_string().contains(file!()));
+/// # // SAFETY: live, of this allocator, not used again.
+/// # unsafe { counted.free_slice(word) };
+/// # Ok::<(), terrace_core::AllocError>(())
+/// ```
+pub struct StatsAllocator<A, D = ()> {
     blocks: Count,
     bytes: Count,
+    detail: D,
     backing: A,
 }
 
-/// How many there were, are, and were at most at once.
+/// How many there were, how many of them have ended, and how many there were at most at once.
 #[derive(Default)]
 struct Count {
     total: AtomicU64,
-    live: AtomicU64,
+    ended: AtomicU64,
     peak: AtomicU64,
 }
 
 impl Count {
     const fn new() -> Self {
-        Self { total: AtomicU64::new(0), live: AtomicU64::new(0), peak: AtomicU64::new(0) }
+        Self { total: AtomicU64::new(0), ended: AtomicU64::new(0), peak: AtomicU64::new(0) }
     }
 
     // Relaxed throughout: the counts order nothing else.
+    #[inline]
     fn add(&self, more: usize) {
-        self.total.fetch_add(more as u64, Relaxed);
-        let live = self.live.fetch_add(more as u64, Relaxed) + more as u64;
+        let total = self.total.fetch_add(more as u64, Relaxed) + more as u64;
+        // Blocks made and ended by others since may be among the ended.
+        let live = total.saturating_sub(self.ended.load(Relaxed));
         if live > self.peak.load(Relaxed) {
+            core::hint::cold_path();
             self.peak.fetch_max(live, Relaxed);
         }
     }
 
+    #[inline]
     fn remove(&self, less: usize) {
-        self.live.fetch_sub(less as u64, Relaxed);
+        self.ended.fetch_add(less as u64, Relaxed);
     }
 
-    fn remove_all(&self) {
-        self.live.store(0, Relaxed);
+    fn remove_all(&mut self) {
+        *self.ended.get_mut() = *self.total.get_mut();
     }
 
     /// Handed out, given back, live, most live. A racing `add` may show in one counter and not yet in another.
     fn read(&self) -> [u64; 4] {
-        let live = self.live.load(Relaxed);
+        let ended = self.ended.load(Relaxed);
         let total = self.total.load(Relaxed);
-        let live = live.min(total);
-        [total, total - live, live, self.peak.load(Relaxed).max(live)]
+        let ended = ended.min(total);
+        let live = total - ended;
+        [total, ended, live, self.peak.load(Relaxed).max(live)]
     }
 }
 
 impl<A> StatsAllocator<A> {
     /// Counts from zero; takes no memory itself.
     pub const fn new(backing: A) -> Self {
-        Self { blocks: Count::new(), bytes: Count::new(), backing }
+        Self { blocks: Count::new(), bytes: Count::new(), detail: (), backing }
+    }
+}
+
+impl<A, const SITES: usize> StatsAllocator<A, Histograms<SITES>> {
+    /// Counts from zero, by size class and by place too; takes no memory itself.
+    pub const fn with_histograms(backing: A, histograms: Histograms<SITES>) -> Self {
+        Self { blocks: Count::new(), bytes: Count::new(), detail: histograms, backing }
     }
 
-    fn made(&self, len: NonZeroUsize) {
+    /// The size classes of which there was a block, the shortest first.
+    pub fn size_classes(&self) -> impl Iterator<Item = SizeClass> {
+        self.detail.size_classes()
+    }
+
+    /// The places that asked for blocks, the one with the most bytes first. Takes time in the square of their number.
+    pub fn sites(&self) -> impl Iterator<Item = Site> {
+        self.detail.sites()
+    }
+
+    /// Blocks and bytes asked for by places that the table had no row left for: not 0 says that it is too small.
+    pub fn unlisted(&self) -> (u64, u64) {
+        self.detail.unlisted()
+    }
+}
+
+impl<A, D: Detail> StatsAllocator<A, D> {
+    #[inline]
+    fn made(&self, len: NonZeroUsize, site: &'static Location<'static>) {
         self.blocks.add(1);
         self.bytes.add(len.get());
+        self.detail.made(len.get(), site);
     }
 
+    #[inline]
     fn ended(&self, len: usize) {
         self.blocks.remove(1);
         self.bytes.remove(len);
+        self.detail.ended(len);
     }
 
-    fn resized(&self, old: usize, new: usize) {
+    #[inline]
+    fn resized(&self, old: usize, new: usize, site: &'static Location<'static>) {
         if new > old {
             self.bytes.add(new - old);
         } else {
             self.bytes.remove(old - new);
         }
+        self.detail.resized(old, new, site);
     }
 }
 
 // SAFETY: blocks are `backing`'s own, and every call reaches it unchanged.
-unsafe impl<A: Allocator> Allocator for StatsAllocator<A> {
+unsafe impl<A: Allocator, D: Detail> Allocator for StatsAllocator<A, D> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let block = self.backing.alloc(len, alignment)?;
-        self.made(len);
+        self.made(len, Location::caller());
         Ok(block)
     }
 
@@ -129,7 +195,7 @@ unsafe impl<A: Allocator> Allocator for StatsAllocator<A> {
         // SAFETY: the caller's promise, passed on unchanged.
         let resized = unsafe { self.backing.resize(memory, alignment, new_len) };
         if resized {
-            self.resized(memory.len(), new_len.get());
+            self.resized(memory.len(), new_len.get(), Location::caller());
         }
         resized
     }
@@ -138,7 +204,7 @@ unsafe impl<A: Allocator> Allocator for StatsAllocator<A> {
     unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
         // SAFETY: the caller's promise, passed on unchanged.
         let block = unsafe { self.backing.remap(memory, alignment, new_len) }?;
-        self.resized(memory.len(), new_len.get());
+        self.resized(memory.len(), new_len.get(), Location::caller());
         Some(block)
     }
 
@@ -153,12 +219,12 @@ unsafe impl<A: Allocator> Allocator for StatsAllocator<A> {
     #[inline]
     fn alloc_zeroed(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
         let block = self.backing.alloc_zeroed(len, alignment)?;
-        self.made(len);
+        self.made(len, Location::caller());
         Ok(block)
     }
 }
 
-impl<A> Stats for StatsAllocator<A> {
+impl<A, D: Detail> Stats for StatsAllocator<A, D> {
     fn stats(&self) -> AllocStats {
         let [total_allocations, total_deallocations, current_allocations, peak_allocations] = self.blocks.read();
         let [bytes_allocated, bytes_deallocated, current_bytes, peak_bytes] = self.bytes.read();
@@ -175,7 +241,7 @@ impl<A> Stats for StatsAllocator<A> {
     }
 }
 
-impl<A: BulkFree> BulkFree for StatsAllocator<A> {
+impl<A: BulkFree, D: Detail> BulkFree for StatsAllocator<A, D> {
     unsafe fn bulk_free(&self, blocks: &[NonNull<[u8]>], alignment: Alignment) {
         for block in blocks {
             self.ended(block.len());
@@ -185,20 +251,33 @@ impl<A: BulkFree> BulkFree for StatsAllocator<A> {
     }
 }
 
-impl<A: Reset> Reset for StatsAllocator<A> {
+impl<A: Reset, D: Detail> Reset for StatsAllocator<A, D> {
     fn reset(&mut self, mode: ResetMode) -> bool {
         self.blocks.remove_all();
         self.bytes.remove_all();
+        self.detail.all_ended();
         self.backing.reset(mode)
     }
 }
 
-pass_on_capabilities!(impl[] for StatsAllocator<A>);
-bridge_collections!(impl['b, A: Allocator] for &'b StatsAllocator<A>);
+pass_on_capabilities!(impl[D: Detail] for StatsAllocator<A, D>);
+bridge_collections!(impl['b, A: Allocator, D: Detail] for &'b StatsAllocator<A, D>);
 
-impl<A> fmt::Debug for StatsAllocator<A> {
+impl<A, D: Detail> fmt::Debug for StatsAllocator<A, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.stats().fmt(f)
+    }
+}
+
+/// The eight figures as a table, and below it the histograms.
+impl<A, D: Detail> fmt::Display for StatsAllocator<A, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "        {:>14} {:>14} {:>14} {:>14}", "total", "given back", "live", "peak")?;
+        for (name, count) in [("blocks", &self.blocks), ("bytes", &self.bytes)] {
+            let [total, ended, live, peak] = count.read();
+            writeln!(f, "{name:<7} {total:>14} {ended:>14} {live:>14} {peak:>14}")?;
+        }
+        self.detail.write(f)
     }
 }
 
@@ -209,10 +288,12 @@ mod tests {
     /// As a reader may see them while another thread is in `add`.
     #[test]
     fn a_look_in_the_middle_of_a_call_breaks_no_equation() {
-        for (total, live, peak) in [(4, 5, 4), (5, 4, 4), (5, 5, 4), (0, 1, 0)] {
-            let count = Count { total: total.into(), live: live.into(), peak: peak.into() };
+        for (total, ended, peak) in [(4, 5, 4), (5, 4, 0), (5, 5, 4), (0, 1, 0)] {
+            let count = Count { total: total.into(), ended: ended.into(), peak: peak.into() };
             let [total, ended, live, peak] = count.read();
             assert!(live == total - ended && live <= peak, "{total} {ended} {live} {peak}");
+            count.add(1);
+            assert!(count.read()[3] <= 6, "a count that wrapped");
         }
     }
 }

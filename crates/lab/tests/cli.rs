@@ -22,6 +22,20 @@ fn every_command_explains_itself_with_an_example() {
     }
     assert!(!help.out.contains("replay-child"), "the lab's own word is hidden");
     let words = lab.run(&["replay", "--help"]).out;
+    for word in [
+        "limit(SIZE, STACK)",
+        "free_list(SIZE, STACK)",
+        "lock(STACK)",
+        "stats(STACK)",
+        "bucketize(SIZE, STACK, …)",
+        "zeroed(STACK)",
+        "pressure(SIZE, STACK)",
+        "affix(STACK)",
+        "fallback(STACK, STACK)",
+        "segregate(SIZE, STACK, STACK)",
+    ] {
+        assert!(words.contains(word), "{word} is missing in {words}");
+    }
     for word in ["smp(STACK)", "arena(STACK)", "buffer_first(SIZE, STACK)", "pool(SIZE, STACK)", "stack(STACK)"] {
         assert!(words.contains(word), "{word} is missing in {words}");
     }

@@ -100,6 +100,43 @@ fn many_threads_replay_over_every_stack_without_an_error() {
 }
 
 #[test]
+fn combinators_replay_without_an_error() {
+    let lab = Lab::new();
+    lab.trace("t.trace", 4, 300);
+    let shared = [
+        "limit(64MiB, page)",
+        "lock(arena(page))",
+        "stats(smp(page))",
+        "affix(smp(page))",
+        "zeroed(smp(page))",
+        "pressure(16KiB, smp(page))",
+        "fallback(limit(64KiB, lock(arena(page))), smp(page))",
+        "segregate(256, lock(pool(256, page)), smp(page))",
+        "segregate(256, bucketize(128, lock(pool(128, page)), smp(page)), smp(page))",
+    ];
+    let local = [
+        "limit(64MiB, arena(page))",
+        "free_list(1KiB, smp(page))",
+        "segregate(256, bucketize(64, pool(64, page), pool(128, page), pool(192, page), pool(256, page)), arena(page))",
+        "fallback(free_list(64, affix(zeroed(pressure(64, fixed(4KiB))))), page)",
+        "fallback(segregate(64, pool(64, page), fixed(16KiB)), lock(stack(page)))",
+        "segregate(256, pool(256, page), fallback(buffer_first(16KiB, arena(page)), system))",
+    ];
+    let over = [&shared[..], &local].concat();
+    let mut arguments = vec!["replay", "t.trace"];
+    arguments.extend(over.iter().flat_map(|stack| ["--over", stack]));
+    arguments.extend(QUICK);
+    let (_, figures) = lab.figures(&arguments);
+    assert_eq!(stacks(&figures).len(), over.len());
+    for (stack, &name) in stacks(&figures).iter().zip(&over) {
+        assert_sound(stack);
+        assert_eq!(stack["stack"], name);
+        assert_eq!(stack["one_thread"].as_bool(), Some(!shared.contains(&name)), "{stack}");
+        assert!(stack["backing_allocs"].as_u64() > Some(0), "the ground counts: {stack}");
+    }
+}
+
+#[test]
 fn every_touch_and_both_ways_of_threads_are_sound() {
     let lab = Lab::new();
     lab.trace("t.trace", 3, 100);

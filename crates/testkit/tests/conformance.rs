@@ -4,9 +4,11 @@ use std::num::NonZeroUsize;
 
 use terrace_core::{Alignment, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig, FailingAllocator, FixedBufferAllocator,
-    InlineBuffer, LogAllocator, PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
-    SyncFixedBuffer,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
+    FailingAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer,
+    LimitAllocator, LockAllocator, LogAllocator, OnOomAllocator, OutOfMemory, PoolAllocator, Pressure,
+    PressureAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ZeroedAllocator,
     debug::{Mistake, Report},
 };
 use terrace_sync::NoSlots;
@@ -121,6 +123,9 @@ fn stats_and_log_keep_the_contract() {
         check(&StatsAllocator::new(LogAllocator::new(start.backing(), |_: &Call| ())));
     });
     conformance::clause_6_threads(|start, check| check(&StatsAllocator::new(start.backing())));
+    let counted = |backing| StatsAllocator::with_histograms(backing, Histograms::<2>::new());
+    conformance::all(|start, check| check(&counted(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&counted(start.backing())));
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(StatsAllocator::new(start.backing())));
     });
@@ -162,6 +167,170 @@ fn debug_among_guard_pages_keeps_the_contract_and_reports_nothing() {
     conformance::clause_6_threads(|_, check| check(&DebugAllocator::with_pages(PageAllocator, config, no_report)));
     conformance::clause_7_moving_it_moves_no_block(|_, check| {
         check(&Wandering::new(DebugAllocator::with_pages(PageAllocator, config, no_report)));
+    });
+}
+
+#[test]
+fn limit_keeps_the_contract() {
+    const ENOUGH: usize = 64 << 20;
+    conformance::all(|start, check| check(&LimitAllocator::new(start.backing(), ENOUGH)));
+    conformance::random_programs(|start, check| check(&LimitAllocator::new(start.backing(), start.limit())));
+    conformance::clause_6_threads(|start, check| check(&LimitAllocator::new(start.backing(), ENOUGH)));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(LimitAllocator::new(start.backing(), ENOUGH))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(LimitAllocator::new(start.backing(), ENOUGH)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut LimitAllocator::new(ArenaAllocator::new(start.backing()), ENOUGH));
+    });
+}
+
+#[test]
+fn lock_keeps_the_contract() {
+    conformance::all(|start, check| check(&LockAllocator::new(ArenaAllocator::new(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(StackAllocator::new(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(ArenaAllocator::new(start.backing()))));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(LockAllocator::new(StackAllocator::new(start.backing()))));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(LockAllocator::new(StackAllocator::new(start.backing()))));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut LockAllocator::new(ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn fallback_keeps_the_contract() {
+    let item = NonZeroUsize::new(64).expect("not 0");
+    let pool = || PoolAllocator::new(SystemAllocator, item, Alignment::of::<u64>());
+    conformance::all(|start, check| check(&FallbackAllocator::new(pool(), start.backing())));
+    conformance::all(|start, check| {
+        // Two arenas on one backing.
+        let first = ArenaAllocator::new(start.backing());
+        first.set_limit(start.limit());
+        check(&FallbackAllocator::new(first, ArenaAllocator::new(start.backing())));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&FallbackAllocator::new(LimitAllocator::new(SyncArena::new(start.backing()), 1000), start.backing()));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(FallbackAllocator::new(pool(), start.backing())));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(FallbackAllocator::new(pool(), start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut FallbackAllocator::new(pool(), ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn segregate_keeps_the_contract() {
+    conformance::all(|start, check| check(&SegregateAllocator::new(100, start.backing(), start.backing())));
+    conformance::all(|start, check| {
+        check(&SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing()));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&SegregateAllocator::new(64, SyncArena::new(start.backing()), start.backing()));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing())));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(SegregateAllocator::new(64, StackAllocator::new(start.backing()), start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        let arena = || ArenaAllocator::new(start.backing());
+        check(&mut SegregateAllocator::new(64, arena(), arena()));
+    });
+}
+
+#[test]
+fn free_list_keeps_the_contract() {
+    let list = |backing| FreeListAllocator::new(backing, 20..=200, 3);
+    conformance::all(|start, check| check(&list(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(list(start.backing()))));
+    conformance::clause_6_threads(|start, check| check(&LockAllocator::new(list(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(list(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut FreeListAllocator::new(ArenaAllocator::new(start.backing()), 20..=200, 3));
+    });
+}
+
+#[test]
+fn affix_keeps_the_contract() {
+    conformance::all(|start, check| check(&AffixAllocator::new(start.backing(), 7u64, [1u16; 3])));
+    conformance::all(|start, check| check(&AffixAllocator::new(start.backing(), (), 1u128)));
+    conformance::clause_6_threads(|start, check| check(&AffixAllocator::new(start.backing(), 7u8, ())));
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(AffixAllocator::new(start.backing(), 7u8, 8u64)));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(AffixAllocator::new(start.backing(), 7u64, 1u8)));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut AffixAllocator::new(ArenaAllocator::new(start.backing()), 7u64, ()));
+    });
+}
+
+#[test]
+fn on_oom_keeps_the_contract() {
+    // As often as it is asked again, a backing that refuses one call grants the next.
+    let oom = |backing| OnOomAllocator::new(backing, 2, |refused: &OutOfMemory| refused.len.get() % 2 == 0);
+    conformance::all(|start, check| check(&oom(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&oom(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(oom(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(oom(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut OnOomAllocator::new(ArenaAllocator::new(start.backing()), 1, |_: &OutOfMemory| false));
+    });
+}
+
+#[test]
+fn zeroed_keeps_the_contract() {
+    conformance::all(|start, check| check(&ZeroedAllocator::new(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&ZeroedAllocator::new(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(ZeroedAllocator::new(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(ZeroedAllocator::new(start.backing())));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut ZeroedAllocator::new(ArenaAllocator::new(start.backing())));
+    });
+}
+
+#[test]
+fn pressure_keeps_the_contract() {
+    let heap = |backing| PressureAllocator::with_threshold(backing, 1000, |_: &Pressure| false);
+    conformance::all(|start, check| check(&heap(start.backing())));
+    conformance::clause_6_threads(|start, check| check(&heap(start.backing())));
+    conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(heap(start.backing()))));
+    conformance::clause_7_moving_it_moves_no_block(|start, check| check(&Wandering::new(heap(start.backing()))));
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut PressureAllocator::new(ArenaAllocator::new(start.backing()), |_: &Pressure| false));
+    });
+}
+
+/// Up to the suite's largest block, so that the suite can ask for anything.
+#[test]
+fn bucketize_keeps_the_contract() {
+    let step = NonZeroUsize::new(16 << 10).expect("not 0");
+    conformance::all(|start, check| {
+        check(&BucketizeAllocator::new(step, [0; 4].map(|_| ArenaAllocator::new(start.backing()))));
+    });
+    conformance::clause_6_threads(|start, check| {
+        check(&BucketizeAllocator::new(step, [0; 4].map(|_| start.backing())));
+    });
+    conformance::clause_6_freed_elsewhere(|start, check| {
+        check(Box::new(BucketizeAllocator::new(step, [0; 4].map(|_| StackAllocator::new(start.backing())))));
+    });
+    conformance::clause_7_moving_it_moves_no_block(|start, check| {
+        check(&Wandering::new(BucketizeAllocator::new(step, [0; 4].map(|_| StackAllocator::new(start.backing())))));
+    });
+    conformance::clause_8_reset_ends_every_block(|start, check| {
+        check(&mut BucketizeAllocator::new(step, [0; 4].map(|_| ArenaAllocator::new(start.backing()))));
     });
 }
 

@@ -17,9 +17,11 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig, FailingAllocator, FixedBufferAllocator,
-    InlineBuffer, LogAllocator, PoolAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena,
-    SyncFixedBuffer,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
+    FailingAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer,
+    LimitAllocator, LockAllocator, LogAllocator, OnOomAllocator, OutOfMemory, PoolAllocator, Pressure,
+    PressureAllocator, SegregateAllocator, SmpAllocator, StackAllocator, StatsAllocator, SyncArena, SyncFixedBuffer,
+    ZeroedAllocator,
     debug::{Mistake, Report},
 };
 use terrace_sync::{NoSlots, Slots};
@@ -67,7 +69,7 @@ type Base = (&'static str, fn(&Start, &mut Check<'_>));
 /// Regions that the ground, which serves no stricter alignment than 128 KiB, can give.
 const SMALL_REGION: usize = 64 << 10;
 
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 28] = [
     ("arena", |_, backing, check| check(&ArenaAllocator::new(backing))),
     ("arena, limit", |start, backing, check| {
         let arena = ArenaAllocator::new(backing);
@@ -115,11 +117,38 @@ const LAYERS: [Layer; 17] = [
         let config = DebugConfig { quarantine: start.chunk(), retain_metadata: true, ..DebugConfig::new() };
         check(&DebugAllocator::with_handler(backing, config, no_report));
     }),
+    ("stats, histograms", |_, backing, check| {
+        check(&StatsAllocator::with_histograms(backing, Histograms::<2>::new()));
+    }),
     ("smp", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
     }),
     ("smp, no slots", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
+    }),
+    ("limit", |start, backing, check| check(&LimitAllocator::new(backing, start.limit()))),
+    ("lock(arena)", |_, backing, check| check(&LockAllocator::new(ArenaAllocator::new(backing)))),
+    ("fallback", |_, backing, check| {
+        let pool = PoolAllocator::new(SystemAllocator, ITEM, Alignment::of::<u64>());
+        check(&FallbackAllocator::new(pool, backing));
+    }),
+    ("segregate", |_, backing, check| {
+        // Both sides on one backing, and a threshold that programs cross.
+        check(&SegregateAllocator::new(100, ArenaAllocator::new(backing), backing));
+    }),
+    ("free_list", |_, backing, check| check(&FreeListAllocator::new(backing, 20..=200, 3))),
+    ("affix", |_, backing, check| check(&AffixAllocator::new(backing, 7u64, [1u16; 3]))),
+    ("on_oom", |_, backing, check| {
+        // The hook frees nothing, so that each refusal must leave everything as it was.
+        check(&OnOomAllocator::new(backing, 2, |_: &OutOfMemory| false));
+    }),
+    ("zeroed", |_, backing, check| check(&ZeroedAllocator::new(backing))),
+    ("pressure", |start, backing, check| {
+        check(&PressureAllocator::with_threshold(backing, start.limit() / 8, |_: &Pressure| true));
+    }),
+    ("bucketize", |_, backing, check| {
+        // Few lengths fit: what is refused must change nothing.
+        check(&BucketizeAllocator::new(ITEM, [0; 3].map(|_| backing)));
     }),
     ("arena of an arena", |_, backing, check| check(&ArenaAllocator::new(ArenaAllocator::new(backing)))),
 ];

@@ -18,7 +18,10 @@ use terrace_heap::{
 };
 use terrace_sys::{PageAllocator, ThreadSlots};
 
-use super::target::{Foreign, Ours, Target, Virtual};
+use super::{
+    combined,
+    target::{Foreign, Ours, Target, Virtual},
+};
 use crate::stack::Stack;
 
 /// Does something with a target whose type only this file knows.
@@ -39,7 +42,7 @@ pub fn is_dynamic(stack: &Stack) -> bool {
         Stack::Plugin(_) => true,
         Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
         Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
-        Stack::BufferFirst(..) | Stack::Pool(..) => true,
+        Stack::BufferFirst(..) | Stack::Pool(..) | Stack::Combined(_) => true,
     }
 }
 
@@ -103,13 +106,13 @@ impl Stats for Buffer {
 }
 
 /// For one thread at a time.
-type Local = Box<dyn Allocator>;
+pub(super) type Local = Box<dyn Allocator + Send>;
 /// For many at once.
-type Shared = Box<dyn Allocator + Send + Sync>;
+pub(super) type Shared = Box<dyn Allocator + Send + Sync>;
 
 /// Any stack that threads may share, layer by layer; `None` for the others. With a `ground` to fill, the lowest layer
 /// counts.
-fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Shared> {
+pub(super) fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Shared> {
     Some(match stack {
         Stack::Page => over_ground(PageAllocator, ground),
         Stack::System => over_ground(SystemAllocator, ground),
@@ -127,12 +130,16 @@ fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Shared> {
         },
         Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed_shared(backing, ground)?)),
         Stack::Arena(_) | Stack::Lifo(_) | Stack::Fixed(_) | Stack::BufferFirst(..) | Stack::Pool(..) => return None,
+        Stack::Combined(combined) if combined.is_shared() => return combined::shared(combined, ground),
+        Stack::Combined(_) => return None,
     })
 }
 
 /// Any stack.
-fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
-    if let Some(shared) = boxed_shared(stack, ground.as_deref_mut()) {
+pub(super) fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
+    if stack.is_shared()
+        && let Some(shared) = boxed_shared(stack, ground.as_deref_mut())
+    {
         return shared;
     }
     match stack {
@@ -141,19 +148,28 @@ fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
         Stack::Arena(backing) => Box::new(ArenaAllocator::new(boxed(backing, ground))),
         Stack::Lifo(backing) => Box::new(StackAllocator::new(boxed(backing, ground))),
         Stack::Fixed(bytes) => {
-            if let Some(ground) = ground {
-                *ground = Some(leak(Buffer(*bytes)));
-            }
+            buffer_ground(*bytes, ground);
             Box::new(FixedBufferAllocator::new(buffer(*bytes)))
         }
         Stack::BufferFirst(bytes, backing) => {
             Box::new(BufferFirstAllocator::new(buffer(*bytes), boxed(backing, ground)))
         }
-        Stack::Pool(bytes, backing) => {
-            let len = NonZeroUsize::new(*bytes as usize).unwrap_or(NonZeroUsize::MIN);
-            Box::new(PoolAllocator::new(boxed(backing, ground), len, item_alignment(*bytes)))
-        }
+        Stack::Pool(bytes, backing) => Box::new(pool(*bytes, boxed(backing, ground))),
+        Stack::Combined(combined) => combined::local(combined, ground),
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => unreachable!("threads may share it"),
+    }
+}
+
+/// Items of so many bytes.
+pub(super) fn pool<A: Allocator>(bytes: u64, backing: A) -> PoolAllocator<A> {
+    let len = NonZeroUsize::new(bytes as usize).unwrap_or(NonZeroUsize::MIN);
+    PoolAllocator::new(backing, len, item_alignment(bytes))
+}
+
+/// Counts the buffer of `fixed(SIZE)`.
+pub(super) fn buffer_ground(bytes: u64, ground: Option<&mut Ground>) {
+    if let Some(ground) = ground {
+        *ground = Some(leak(Buffer(bytes)));
     }
 }
 
@@ -169,7 +185,7 @@ fn item_alignment(bytes: u64) -> Alignment {
 }
 
 /// A buffer of so many bytes, not yet touched; whether they can be had was tried before.
-fn buffer(bytes: u64) -> &'static mut [MaybeUninit<u8>] {
+pub(super) fn buffer(bytes: u64) -> &'static mut [MaybeUninit<u8>] {
     Box::leak(Box::new_uninit_slice(bytes as usize))
 }
 
@@ -186,7 +202,7 @@ fn counted<A: Allocator + 'static>(lowest: A, ground: &mut Ground) -> &'static S
     counted
 }
 
-fn leak<T>(value: T) -> &'static T {
+pub(super) fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
@@ -201,5 +217,6 @@ pub fn can_hold(stack: &Stack) -> bool {
         }
         Stack::Fixed(bytes) => has_room(*bytes),
         Stack::BufferFirst(bytes, backing) | Stack::Pool(bytes, backing) => has_room(*bytes) && can_hold(backing),
+        Stack::Combined(combined) => combined.parts().into_iter().all(can_hold),
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod campaign;
 pub mod child;
+mod combined;
 mod dispatch;
 mod execute;
 mod image;

@@ -10,11 +10,13 @@
 //! - **I2** No text makes the parser panic or recurse deeper than [`MAX_DEPTH`].
 #![forbid(unsafe_code)]
 
+pub mod combined;
 mod parse;
 mod suggest;
 
 use std::fmt::{self, Write};
 
+use combined::Combined;
 pub use parse::ParseError;
 
 /// Layers that may stand on one another in one expression; deeper is a mistake or an attack.
@@ -45,6 +47,8 @@ pub enum Stack {
     BufferFirst(u64, Box<Stack>),
     /// `pool(SIZE, backing)`: items of so many bytes, for blocks of at most that length.
     Pool(u64, Box<Stack>),
+    /// Any combinator.
+    Combined(Combined),
 }
 
 /// `smp` asks its backing for pieces of this size, aligned to it,
@@ -67,6 +71,7 @@ impl Stack {
             Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => true,
             Self::Smp(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
+            Self::Combined(combined) => combined.is_shared(),
         }
     }
 
@@ -75,12 +80,13 @@ impl Stack {
         match self {
             // An item that is free holds a pointer.
             Self::Pool(size, _) => Some((*size).max(size_of::<usize>() as u64)),
+            Self::Combined(combined) => combined.item_len(),
             _ => None,
         }
     }
 
     /// The layer for whose sake `smp` on this stack could serve nothing.
-    fn too_small_for_smp(&self) -> Option<&Self> {
+    pub fn too_small_for_smp(&self) -> Option<&Self> {
         match self {
             Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => None,
             Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
@@ -95,6 +101,17 @@ impl Stack {
                 }
             }
             Self::Pool(..) => Some(self),
+            Self::Combined(combined) => combined.too_small_for_smp(self),
+        }
+    }
+
+    /// The layer for whose sake it cannot tell its own blocks from those of others, as the first side of a fallback must.
+    pub fn stranger(&self) -> Option<&Self> {
+        match self {
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => Some(self),
+            Self::BufferFirst(_, backing) => backing.stranger(),
+            Self::Combined(combined) => combined.parts().into_iter().find_map(Self::stranger),
+            _ => None,
         }
     }
 }
@@ -113,6 +130,7 @@ impl fmt::Display for Stack {
             Self::Fixed(bytes) => write!(f, "fixed({})", Size(*bytes)),
             Self::BufferFirst(bytes, backing) => write!(f, "buffer_first({}, {backing})", Size(*bytes)),
             Self::Pool(bytes, backing) => write!(f, "pool({}, {backing})", Size(*bytes)),
+            Self::Combined(combined) => combined.fmt(f),
         }
     }
 }
@@ -150,10 +168,14 @@ const WORDS: [(&str, &str); 10] = [
 /// The words, one a line, for the help and the errors.
 pub fn words() -> String {
     let plugins = plugins().into_iter().map(|name| (name, "registered by this program"));
-    WORDS.into_iter().chain(plugins).fold(String::new(), |mut text, (word, meaning)| {
-        let _ = write!(text, "\n  {word:<25} {meaning}");
+    all_words().copied().chain(plugins).fold(String::new(), |mut text, (word, meaning)| {
+        let _ = write!(text, "\n  {word:<29} {meaning}");
         text
     })
+}
+
+fn all_words() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    WORDS.iter().chain(&combined::WORDS)
 }
 
 /// The names that the program has registered.
@@ -163,7 +185,7 @@ fn plugins() -> Vec<&'static str> {
 
 /// Whether a word already means something, so that no plug-in can have it.
 pub fn is_taken(name: &str) -> bool {
-    parse::PEERS.contains(&name) || WORDS.iter().any(|(word, _)| word_of(word) == name)
+    parse::PEERS.contains(&name) || all_words().any(|(word, _)| word_of(word) == name)
 }
 
 /// `smp` of `smp(STACK)`.
@@ -173,7 +195,7 @@ fn word_of(written: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{combined::Layer, *};
     use proptest::prelude::*;
 
     fn any_stack() -> impl Strategy<Value = Stack> {
@@ -185,14 +207,21 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner, 0..6, 1..=u64::MAX).prop_map(|(stack, layer, size)| {
-                let backing = Box::new(stack);
+            (inner.clone(), inner, 0..11, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
+                let sized = [Layer::Limit(size), Layer::FreeList(size), Layer::Pressure(size)][which % 3];
+                let plain = [Layer::Lock, Layer::Stats, Layer::Affix, Layer::Zeroed][which % 4];
+                let (backing, other) = (Box::new(stack), Box::new(other));
                 match layer {
                     0 if backing.too_small_for_smp().is_none() => Stack::Smp(backing),
                     0 | 1 => Stack::Arena(backing),
                     2 => Stack::SyncArena(backing),
                     3 => Stack::Lifo(backing),
                     4 => Stack::BufferFirst(size, backing),
+                    5 => Stack::Combined(Combined::Layer(sized, backing)),
+                    6 => Stack::Combined(Combined::Layer(plain, backing)),
+                    10 => Stack::Combined(Combined::Bucketize(size, vec![*backing, *other])),
+                    7 if backing.stranger().is_none() => Stack::Combined(Combined::Fallback(backing, other)),
+                    7 | 8 => Stack::Combined(Combined::Segregate(size, backing, other)),
                     _ => Stack::Pool(size, backing),
                 }
             })
@@ -209,6 +238,16 @@ mod tests {
             ("stack(page)", false),
             ("pool(64, page)", false),
             ("buffer_first(64KiB, smp(page))", false),
+            ("lock(arena(page))", true),
+            ("free_list(64, page)", false),
+            ("limit(1MiB, arena(page))", false),
+            ("limit(1MiB, lock(arena(page)))", true),
+            ("fallback(smp(page), page)", true),
+            ("fallback(arena(page), page)", false),
+            ("segregate(64, page, lock(pool(64, page)))", true),
+            ("segregate(64, page, pool(64, page))", false),
+            ("bucketize(64, page, page)", true),
+            ("bucketize(64, page, arena(page))", false),
         ] {
             assert_eq!(Stack::parse(text).unwrap().is_shared(), shared, "{text}");
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")" | NAME
 //!        | "smp(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
-//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")"
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! NAME  := what the program has registered; the words above come first
 //! ```
@@ -12,9 +12,11 @@
 //! Cost: one pass over the text.
 #![forbid(unsafe_code)]
 
+mod combined;
+
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, WORDS, suggest};
+use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -98,7 +100,7 @@ impl Parser<'_> {
             }
             _ => match super::plugins().into_iter().find(|name| *name == word) {
                 Some(name) => self.leaf(Stack::Plugin(name)),
-                None => Err(self.unknown(start, &word)),
+                None => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
             },
         }
     }
@@ -128,7 +130,9 @@ impl Parser<'_> {
         let Some(small) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
         let message = format!("smp takes pieces of {}, aligned to as much, and {small} has none", Size(SMP_PIECE));
         let remedy = match small {
-            Stack::Pool(..) => "put the pool on top, as in pool(64, smp(page))".into(),
+            Stack::Pool(..) | Stack::Combined(Combined::Bucketize(..)) => {
+                "put the pool on top, as in pool(64, smp(page))".into()
+            }
             _ => format!("make it {} at least", Size(SMP_BUFFER_MIN)),
         };
         Err(self.error(inside, self.at - 1 - inside, message, remedy))
@@ -201,7 +205,7 @@ impl Parser<'_> {
     }
 
     fn unknown(&self, start: usize, word: &str) -> ParseError {
-        let names = WORDS.iter().map(|(word, _)| super::word_of(word)).chain(super::plugins());
+        let names = all_words().map(|(word, _)| super::word_of(word)).chain(super::plugins());
         let (width, message) = match (word.is_empty(), self.chars.get(start)) {
             (false, _) => (self.at - start, format!("{word} is no word of a stack")),
             (true, Some(found)) => (1, format!("{found:?} begins no stack")),

@@ -1,0 +1,175 @@
+//! [`Histograms`]: which lengths are asked for, and by whom.
+//!
+//! ```text
+//!   class   0     1     2      3      4       …      k
+//!   bytes   1     2    3–4    5–8    9–16     …   2^(k-1)+1 – 2^k
+//! ```
+//!
+//! - **I1** Each block that was made counts in the class of the length it was made with, each live one in that of its
+//!   length now.
+//!
+//! Costs: one atomic operation at each end of a block; where it changes its class two.
+#![forbid(unsafe_code)]
+
+use core::{
+    fmt,
+    panic::Location,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use super::sites::{Site, Sites};
+
+/// What a [`StatsAllocator`](super::StatsAllocator) counts besides: nothing, or [`Histograms`].
+pub trait Detail {
+    fn made(&self, len: usize, site: &'static Location<'static>);
+    fn ended(&self, len: usize);
+    fn resized(&self, old: usize, new: usize, site: &'static Location<'static>);
+    fn all_ended(&mut self);
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+impl Detail for () {
+    #[inline]
+    fn made(&self, _: usize, _: &'static Location<'static>) {}
+
+    #[inline]
+    fn ended(&self, _: usize) {}
+
+    #[inline]
+    fn resized(&self, _: usize, _: usize, _: &'static Location<'static>) {}
+
+    fn all_ended(&mut self) {}
+
+    fn write(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Blocks of at most `longest` bytes, and of more than half as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeClass {
+    /// The longest length of the class in bytes, a power of two.
+    pub longest: usize,
+    /// Blocks that were made with such a length.
+    pub total_blocks: u64,
+    /// Live blocks that have such a length now.
+    pub live_blocks: u64,
+}
+
+/// Counts blocks by size class, and by the place that asked for them: of the first `SITES` places.
+///
+/// A place is what `#[track_caller]` names: the line that called the allocator, or the collection that did.
+pub struct Histograms<const SITES: usize> {
+    total: [AtomicU64; CLASSES],
+    live: [AtomicU64; CLASSES],
+    sites: Sites<SITES>,
+}
+
+const CLASSES: usize = usize::BITS as usize;
+
+/// The class of a length, which is not 0.
+const fn class(len: usize) -> usize {
+    // No block is longer than `isize::MAX` bytes, so that the last class is never passed.
+    match len.saturating_sub(1).checked_ilog2() {
+        Some(log2) if log2 as usize + 1 < CLASSES => log2 as usize + 1,
+        Some(_) => CLASSES - 1,
+        None => 0,
+    }
+}
+
+impl<const SITES: usize> Histograms<SITES> {
+    /// Counts from zero.
+    pub const fn new() -> Self {
+        Self {
+            total: [const { AtomicU64::new(0) }; CLASSES],
+            live: [const { AtomicU64::new(0) }; CLASSES],
+            sites: Sites::new(),
+        }
+    }
+
+    pub(super) fn size_classes(&self) -> impl Iterator<Item = SizeClass> {
+        let counts = self.total.iter().zip(&self.live).map(|(total, live)| (total.load(Relaxed), live.load(Relaxed)));
+        let classes = counts.enumerate().map(|(class, (total_blocks, live_blocks))| SizeClass {
+            longest: 1 << class,
+            total_blocks,
+            live_blocks,
+        });
+        classes.filter(|class| class.total_blocks != 0 || class.live_blocks != 0)
+    }
+
+    pub(super) fn sites(&self) -> impl Iterator<Item = Site> {
+        self.sites.by_bytes()
+    }
+
+    pub(super) fn unlisted(&self) -> (u64, u64) {
+        self.sites.unlisted()
+    }
+}
+
+impl<const SITES: usize> Default for Histograms<SITES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const SITES: usize> Detail for Histograms<SITES> {
+    fn made(&self, len: usize, site: &'static Location<'static>) {
+        self.total[class(len)].fetch_add(1, Relaxed);
+        self.live[class(len)].fetch_add(1, Relaxed);
+        self.sites.count(site, 1, len);
+    }
+
+    fn ended(&self, len: usize) {
+        self.live[class(len)].fetch_sub(1, Relaxed);
+    }
+
+    fn resized(&self, old: usize, new: usize, site: &'static Location<'static>) {
+        if class(old) != class(new) {
+            self.live[class(old)].fetch_sub(1, Relaxed);
+            self.live[class(new)].fetch_add(1, Relaxed);
+        }
+        if new > old {
+            self.sites.count(site, 0, new - old);
+        }
+    }
+
+    fn all_ended(&mut self) {
+        self.live = [const { AtomicU64::new(0) }; CLASSES];
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:>20} {:>14} {:>14}", "bytes up to", "blocks", "live")?;
+        for class in self.size_classes() {
+            writeln!(f, "{:>20} {:>14} {:>14}", class.longest, class.total_blocks, class.live_blocks)?;
+        }
+        writeln!(f, "\n{:>14} {:>14}  asked for by", "blocks", "bytes")?;
+        for site in self.sites() {
+            writeln!(f, "{:>14} {:>14}  {}", site.blocks, site.bytes, site.location)?;
+        }
+        let (blocks, bytes) = self.unlisted();
+        if blocks != 0 || bytes != 0 {
+            writeln!(f, "{blocks:>14} {bytes:>14}  other places: the table has {SITES} rows, all taken")?;
+        }
+        Ok(())
+    }
+}
+
+impl<const SITES: usize> fmt::Debug for Histograms<SITES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.size_classes()).entries(self.sites()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_length_is_in_the_class_that_it_just_fits_into() {
+        for len in (1..5000).chain([1 << 40, (1 << 40) + 1, isize::MAX as usize]) {
+            let longest = 1usize << class(len);
+            assert!(len <= longest && (len > longest / 2 || len == 1), "{len} in {longest}");
+        }
+        assert_eq!(class(usize::MAX), CLASSES - 1, "no index is out of range");
+    }
+}
