@@ -36,6 +36,12 @@ type Moved = ArenaAllocator<All>;
 type Told = fn(&Call);
 type Untold = Rc<dyn Fn(&Call)>;
 type Value = Cell<Rc<u8>>;
+/// A tracked object that may go nowhere.
+struct Leaf(#[expect(dead_code, reason = "it is there for its traits")] Rc<u8>);
+
+impl terrace::gc::Trace for Leaf {
+    fn trace(&self, _: &mut terrace::gc::Marker<'_, Self>) {}
+}
 /// Hooks.
 type Asked = fn(&OutOfMemory) -> bool;
 type Pressed = fn(&Pressure) -> bool;
@@ -177,6 +183,13 @@ table! {
     terrace::manager::RegisterError:        yes  yes  yes   yes   yes;
     terrace::manager::Configured:           yes  yes  yes   yes   yes;
     terrace::manager::Features:             yes  yes  yes   yes   yes;
+    terrace::gc::Heap<'static, Leaf, All>:  no   no   no    yes   no;
+    terrace::gc::Marker<'static, Leaf>:     no   no   no    yes   no;
+    terrace::gc::Tracked<Leaf>:             yes  yes  yes   yes   yes;
+    terrace::gc::Due:                       yes  yes  no    yes   yes;
+    terrace::gc::Due<Rc<u8>>:               no   no   no    yes   no;
+    terrace::gc::HeapStats:                 yes  yes  yes   yes   yes;
+    terrace::gc::Collection:                yes  yes  yes   yes   yes;
 
     testkit::Monitor<All>:                  yes  yes  no    yes   yes;
     testkit::Monitor<Bare>:                 no   no   no    yes   no;

@@ -37,6 +37,8 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod gc;
+
 #[cfg(feature = "std")]
 mod global;
 #[cfg(feature = "std")]
