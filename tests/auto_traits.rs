@@ -160,7 +160,7 @@ table! {
     FreeListAllocator<All>:                 yes  no   no    yes   yes;
     FreeListAllocator<Bare>:                no   no   no    yes   no;
     AffixAllocator<All, u8, ()>:            yes  yes  no    yes   yes;
-    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   no;
+    AffixAllocator<All, Rc<u8>, ()>:        no   no   no    yes   yes;
     AffixAllocator<Bare, u8, ()>:           no   no   no    yes   no;
     OnOomAllocator<All, Asked>:             yes  yes  no    yes   yes;
     OnOomAllocator<Bare, Asked>:            no   no   no    yes   no;
@@ -183,11 +183,11 @@ table! {
     terrace::manager::RegisterError:        yes  yes  yes   yes   yes;
     terrace::manager::Configured:           yes  yes  yes   yes   yes;
     terrace::manager::Features:             yes  yes  yes   yes   yes;
-    terrace::gc::Heap<'static, Leaf, All>:  no   no   no    yes   no;
+    terrace::gc::Heap<'static, Leaf, All>:  no   no   no    yes   yes;
     terrace::gc::Marker<'static, Leaf>:     no   no   no    yes   no;
     terrace::gc::Tracked<Leaf>:             yes  yes  yes   yes   yes;
     terrace::gc::Due:                       yes  yes  no    yes   yes;
-    terrace::gc::Due<Rc<u8>>:               no   no   no    yes   no;
+    terrace::gc::Due<Rc<u8>>:               no   no   no    yes   yes;
     terrace::gc::HeapStats:                 yes  yes  yes   yes   yes;
     terrace::gc::Collection:                yes  yes  yes   yes   yes;
 

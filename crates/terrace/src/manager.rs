@@ -48,7 +48,14 @@ mod plugins;
 #[cfg(test)]
 mod tests;
 
-use core::{cell::UnsafeCell, error::Error, fmt, num::NonZeroUsize, ptr::NonNull};
+use core::{
+    cell::UnsafeCell,
+    error::Error,
+    fmt,
+    num::NonZeroUsize,
+    panic::{RefUnwindSafe, UnwindSafe},
+    ptr::NonNull,
+};
 use std::{io::Write, sync::OnceLock};
 
 use terrace_core::{Alignment, AllocError, AllocStats, Allocator, AllocatorExt, Stats, bridge_collections};
@@ -97,6 +104,10 @@ const _: () = {
 // SAFETY: what is in the cell may be shared, as asserted above; by M1 it is reached by shared references, but for the one moment
 // whose caller promises to be alone.
 unsafe impl Sync for Manager {}
+
+// Nothing unwinds out of it (clause 10), so nobody sees it half changed.
+impl UnwindSafe for Manager {}
+impl RefUnwindSafe for Manager {}
 
 /// Why [`init`] has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
