@@ -158,7 +158,7 @@ impl Manager {
         &self.settled().get_or_init(by_default).layers
     }
 
-    fn init(&self, config: DebugConfig, handler: &'static (dyn Handler + Sync)) -> Result<(), InitError> {
+    fn init<H: Handler + Sync>(&self, config: DebugConfig, handler: &'static H) -> Result<(), InitError> {
         let mut done = false;
         let settled = self.settled().get_or_init(|| {
             done = true;
@@ -306,7 +306,7 @@ pub fn init(config: DebugConfig) -> Result<(), InitError> {
 /// manager::init_with_handler(DebugConfig::new(), &Print)?; // prints, and goes on
 /// # Ok::<(), manager::InitError>(())
 /// ```
-pub fn init_with_handler(config: DebugConfig, handler: &'static (dyn Handler + Sync)) -> Result<(), InitError> {
+pub fn init_with_handler<H: Handler + Sync>(config: DebugConfig, handler: &'static H) -> Result<(), InitError> {
     MANAGER.init(config, handler)
 }
 

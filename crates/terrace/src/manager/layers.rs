@@ -33,7 +33,7 @@ pub(super) use each;
 
 impl Layers {
     /// Asks the system for nothing.
-    pub fn new(config: DebugConfig, handler: &'static (dyn Handler + Sync)) -> Self {
+    pub fn new<H: Handler + Sync>(config: DebugConfig, handler: &'static H) -> Self {
         let handler = Told(handler);
         if config.enable_safety && config.guard_pages {
             return Self::Paged(DebugAllocator::with_pages(PageAllocator, config, handler));
@@ -59,8 +59,49 @@ impl Layers {
     }
 }
 
-/// A handler that lives as long as the program.
-pub(super) struct Told(&'static (dyn Handler + Sync));
+/// A handler of any type, which lives as long as the program.
+pub(super) struct Told(&'static (dyn AnyHandler + Sync));
+
+/// [`Handler`] without what only a known type can answer.
+trait AnyHandler {
+    fn report(&self, report: &Report);
+    fn call(&self, call: &Call);
+    fn refused(&self, why: &LimitReached);
+    fn thread(&self) -> usize;
+    fn capture(&self, frames: &mut [usize]) -> usize;
+    fn describe(&self) -> Option<Describe>;
+    fn pause(&self, tries: u32);
+}
+
+impl<H: Handler> AnyHandler for H {
+    fn report(&self, report: &Report) {
+        Handler::report(self, report);
+    }
+
+    fn call(&self, call: &Call) {
+        Handler::call(self, call);
+    }
+
+    fn refused(&self, why: &LimitReached) {
+        Handler::refused(self, why);
+    }
+
+    fn thread(&self) -> usize {
+        Handler::thread(self)
+    }
+
+    fn capture(&self, frames: &mut [usize]) -> usize {
+        Handler::capture(self, frames)
+    }
+
+    fn describe(&self) -> Option<Describe> {
+        Handler::describe(self)
+    }
+
+    fn pause(&self, tries: u32) {
+        Handler::pause(self, tries);
+    }
+}
 
 impl Handler for Told {
     fn report(&self, report: &Report) {
