@@ -25,8 +25,6 @@
 mod due;
 mod mark;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use core::{fmt, marker::PhantomData, mem::MaybeUninit, num::NonZeroU64};
 
@@ -210,7 +208,7 @@ impl<'a, T: Trace, A: Allocator, F: Fn(&Pressure)> Heap<'a, T, A, F> {
     /// Ends every object that no root reaches, and gives chunks back in which none is left. Roots that have gone already are passed over.
     ///
     /// Cycles are no matter. It asks for no memory, so it serves when there is none left; and it does not recurse, however long the chains are.
-    /// Should a value's `drop` panic, the garbage that was not reached yet is never dropped, and the heap stays usable.
+    /// Should a value's `drop` panic, the others are still dropped, and the heap stays usable.
     pub fn collect(&mut self, roots: impl IntoIterator<Item = Tracked<T>>) -> Collection {
         let bytes_before = self.backing.live_bytes();
         mark_from(&mut self.table, roots);
@@ -229,11 +227,7 @@ impl<'a, T: Trace, A: Allocator, F: Fn(&Pressure)> Heap<'a, T, A, F> {
         live.swap_with_slice(marked); // G1 holds again, before a `drop` is called; the garbage is in `marked` now.
         self.stats.tracked -= swept;
         self.stats.total_swept += swept as u64;
-        let mut from = 0;
-        while let Some(cell) = bits::first_set_from(self.table.marked(), from) {
-            self.table.drop_value(cell);
-            from = cell + 1;
-        }
+        Dropping { table: &mut self.table, map: Table::marked, from: 0 }.all();
         for chunk in 0..self.table.chunks() {
             if self.table.live()[chunk * WORDS..][..WORDS].iter().all(|word| *word == 0) {
                 self.table.free_cells(chunk, self.backing);
@@ -255,14 +249,32 @@ impl<'a, T: Trace, A: Allocator, F: Fn(&Pressure)> Heap<'a, T, A, F> {
     }
 }
 
+/// Ends the values of the cells that a bitmap names: also those behind one whose `drop` panics, as `Vec` does.
+struct Dropping<'t, T> {
+    table: &'t mut Table<T>,
+    map: fn(&Table<T>) -> &[u64],
+    from: usize,
+}
+
+impl<T> Dropping<'_, T> {
+    fn all(&mut self) {
+        while let Some(cell) = bits::first_set_from((self.map)(self.table), self.from) {
+            self.from = cell + 1;
+            self.table.drop_value(cell);
+        }
+    }
+}
+
+impl<T> Drop for Dropping<'_, T> {
+    fn drop(&mut self) {
+        self.all();
+    }
+}
+
 impl<T: Trace, A: Allocator, F: Fn(&Pressure)> Drop for Heap<'_, T, A, F> {
     /// Ends every object.
     fn drop(&mut self) {
-        let mut from = 0;
-        while let Some(cell) = bits::first_set_from(self.table.live(), from) {
-            self.table.drop_value(cell);
-            from = cell + 1;
-        }
+        Dropping { table: &mut self.table, map: Table::live, from: 0 }.all();
         (0..self.table.chunks()).for_each(|chunk| self.table.free_cells(chunk, self.backing));
         self.table.free(self.backing);
     }
