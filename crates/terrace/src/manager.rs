@@ -314,7 +314,7 @@ pub fn init_with_handler<H: Handler + Sync>(config: DebugConfig, handler: &'stat
 ///
 /// Where [`init`] was not called, the first block settles the configuration: [`DebugConfig::new`], with every check that needs no
 /// pages of its own. Nothing is printed about it; [`features`] and [`print_stats`] tell.
-pub fn allocator() -> &'static Manager {
+pub const fn allocator() -> &'static Manager {
     &MANAGER
 }
 

@@ -63,6 +63,11 @@ fn it_keeps_the_contract_with_every_kind_of_layers() {
             check(manager);
             assert_eq!(collect.mistakes(), []);
         });
+        terrace_testkit::conformance::clause_6_threads(|_start, check| {
+            let (manager, collect) = manager(config);
+            check(manager);
+            assert_eq!(collect.mistakes(), []);
+        });
     }
 }
 
