@@ -93,7 +93,14 @@ pub struct Manager {
 /// What the first block, or `init`, has decided.
 struct Settled {
     layers: Layers,
+    config: DebugConfig,
     configured: Configured,
+}
+
+impl Settled {
+    fn new<H: Handler + Sync>(config: DebugConfig, handler: &'static H, configured: Configured) -> Self {
+        Self { layers: Layers::new(config, handler), config, configured }
+    }
 }
 
 const _: () = {
@@ -153,8 +160,7 @@ impl Manager {
 
     #[cold]
     fn settle_by_default(&self) -> &Layers {
-        let by_default =
-            || Settled { layers: Layers::new(DebugConfig::new(), &PrintAndAbort), configured: Configured::ByDefault };
+        let by_default = || Settled::new(DebugConfig::new(), &PrintAndAbort, Configured::ByDefault);
         &self.settled().get_or_init(by_default).layers
     }
 
@@ -162,7 +168,7 @@ impl Manager {
         let mut done = false;
         let settled = self.settled().get_or_init(|| {
             done = true;
-            Settled { layers: Layers::new(config, handler), configured: Configured::ByInit }
+            Settled::new(config, handler, Configured::ByInit)
         });
         match settled.configured {
             _ if done => Ok(()),
@@ -173,7 +179,7 @@ impl Manager {
 
     fn configured(&self) -> (Configured, DebugConfig) {
         match self.settled().get() {
-            Some(settled) => (settled.configured, *each!(&settled.layers, debug => debug.config())),
+            Some(settled) => (settled.configured, settled.config),
             None => (Configured::NotYet, DebugConfig::new()),
         }
     }
