@@ -19,6 +19,7 @@ use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
 use terrace_heap::*;
+use terrace_memops::{Features, Level};
 use terrace_sync::{Held, Lock, NoSlots, Slots, Zeroes};
 use terrace_sys::{
     MappedFile, PageAllocator, PageOptions, Reservation, ReservedAllocator, ThreadSlots, TunedPageAllocator,
@@ -35,6 +36,13 @@ type Moved = ArenaAllocator<All>;
 /// A sink and a value likewise.
 type Told = fn(&Call);
 type Untold = Rc<dyn Fn(&Call)>;
+/// A handler of mistakes that is for one thread.
+struct Reporter(#[expect(dead_code, reason = "for what it is not")] Rc<u8>);
+
+impl debug::Handler for Reporter {
+    fn report(&self, _: &debug::Report) {}
+}
+
 type Value = Cell<Rc<u8>>;
 /// A tracked object that may go nowhere.
 struct Leaf(#[expect(dead_code, reason = "it is there for its traits")] Rc<u8>);
@@ -126,6 +134,21 @@ table! {
     Pool<Value, All>:                       yes  no   no    yes   yes;
     Pool<u8, Bare>:                         no   no   no    yes   no;
     Pooled<'static, u8, All>:               no   no   no    yes   no;
+    DebugAllocator<All>:                    yes  yes  no    yes   yes;
+    DebugAllocator<Moved>:                  yes  no   no    yes   yes;
+    DebugAllocator<Bare>:                   no   no   no    yes   no;
+    DebugAllocator<All, Reporter>:          no   no   no    yes   yes;
+    DebugConfig:                            yes  yes  yes   yes   yes;
+    debug::Block:                           yes  yes  yes   yes   yes;
+    debug::Check:                           yes  yes  yes   yes   yes;
+    debug::Found:                           yes  yes  yes   yes   yes;
+    debug::LimitReached:                    yes  yes  yes   yes   yes;
+    debug::Mistake:                         yes  yes  yes   yes   yes;
+    debug::Moment:                          yes  yes  yes   yes   yes;
+    debug::Print:                           yes  yes  yes   yes   yes;
+    debug::PrintAndAbort:                   yes  yes  yes   yes   yes;
+    debug::Report:                          yes  yes  yes   yes   yes;
+    debug::Trace:                           yes  yes  yes   yes   yes;
     SmpAllocator<All, ThreadSlots>:         yes  yes  no    yes   yes;
     SmpAllocator<Bare, ThreadSlots>:        no   no   no    yes   no;
     SmpAllocator<All, &'static dyn Slots>:  no   no   no    yes   no;
@@ -175,6 +198,16 @@ table! {
     BucketizeAllocator<All, 2>:             yes  yes  no    yes   yes;
     BucketizeAllocator<Moved, 2>:           yes  no   no    yes   yes;
     BucketizeAllocator<Bare, 2>:            no   no   no    yes   no;
+    Compressed<All, u8>:                    yes  yes  no    yes   yes;
+    Compressed<Moved, u8>:                  yes  no   no    yes   yes;
+    Compressed<Bare, u8>:                   no   no   no    yes   no;
+    Stored<'static, All, Lz4>:              yes  yes  no    yes   yes;
+    Stored<'static, Moved, Lz4>:            no   no   no    yes   no;
+    Stored<'static, Bare, Lz4>:             no   no   no    yes   no;
+    Lz4:                                    yes  yes  yes   yes   yes;
+
+    Features:                               yes  yes  yes   yes   yes;
+    Level:                                  yes  yes  yes   yes   yes;
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
@@ -257,9 +290,10 @@ assert_impl_all!(All: AllocatorExt);
 assert_impl_all!(&'static ArenaAllocator<All>: allocator_api2_02::alloc::Allocator);
 assert_not_impl_any!(ArenaAllocator<All>: allocator_api2_02::alloc::Allocator);
 
-/// Types that no user can name: `pub` inside a private module, or hooks for tests.
+/// Types that this table cannot name: `pub` inside a private module, hooks for tests, features that are off here.
 const UNREACHABLE: &[(&str, &str)] = &[
     ("crates/sync/src/cell.rs", "loom's type in the models, the room's own interface"),
+    ("crates/terrace/src/backtraced.rs", "the feature `backtrace`; a handler that has another's traits"),
     ("crates/sys/src/prim/fault.rs", "the feature `fault-injection`, for tests"),
 ];
 

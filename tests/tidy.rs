@@ -16,6 +16,7 @@
 //! | `tidy/words.rs` | machine paths, registries, emoji |
 //! | `tidy/pages.rs` | the book: reached, linked, tested |
 //! | `tidy/papers.rs` | the papers at the root agree with what is there |
+//! | `tidy/promises.rs` | what `docs/promises.md` names is there |
 //!
 //! A rule is a function from what it reads to its findings, and has a test beside it that shows it
 //! failing on a bad snippet. One that is missing from the list below is dead code, which clippy denies.
@@ -32,6 +33,8 @@ mod manifests;
 mod pages;
 #[path = "tidy/papers.rs"]
 mod papers;
+#[path = "tidy/promises.rs"]
+mod promises;
 #[path = "tidy/safety.rs"]
 mod safety;
 #[path = "tidy/shape.rs"]
@@ -76,6 +79,7 @@ rules! {
         pages::every_link_leads_somewhere,
         pages::every_page_is_tested,
         pages::every_fence_names_its_language,
+        promises::every_promise_is_shown,
         papers::the_front_page_shows_what_is_run,
         papers::the_change_log_is_open,
         papers::the_map_shows_every_room,

@@ -14,6 +14,8 @@ pub struct Cells {
     pub arena: Vec<Cell>,
     /// The group `fixed`.
     pub fixed: Vec<Cell>,
+    /// The group `layers`.
+    pub layers: Vec<Cell>,
     /// The group `memops`, from its own file.
     #[serde(skip)]
     pub memops: Vec<Cell>,

@@ -13,6 +13,7 @@ mod child;
 mod counting;
 mod fixed;
 mod harness;
+mod layers;
 mod memops;
 mod page;
 mod pool;
@@ -61,6 +62,8 @@ enum Group {
     Arena,
     /// The fixed buffer beside bump-into, static-alloc and stalloc.
     Fixed,
+    /// Each combinator beside its backing alone.
+    Layers,
     /// Copy, fill and compare beside the C library's.
     Memops,
     /// The page allocator beside bare system calls.
@@ -76,6 +79,7 @@ impl Group {
         match self {
             Self::Arena => "arena",
             Self::Fixed => "fixed",
+            Self::Layers => "layers",
             Self::Memops => "memops",
             Self::Page => "page",
             Self::Pool => "pool",
@@ -87,6 +91,7 @@ impl Group {
         match self {
             Self::Arena => &cells.arena,
             Self::Fixed => &cells.fixed,
+            Self::Layers => &cells.layers,
             Self::Memops => &cells.memops,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
@@ -98,6 +103,7 @@ impl Group {
         match self {
             Self::Arena => arena::competitors(cell),
             Self::Fixed => fixed::competitors(cell),
+            Self::Layers => layers::competitors(cell),
             Self::Memops => memops::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
@@ -105,15 +111,16 @@ impl Group {
         }
     }
 
-    /// Requests to the backing, or system calls, of one repetition.
-    fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<f64> {
+    /// Requests to the backing, or system calls, of one repetition, where the group is about allocators.
+    fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<Option<f64>> {
         match self {
-            Self::Arena | Self::Fixed | Self::Pool | Self::Memops | Self::Smp => {
+            Self::Memops => Ok(None),
+            Self::Arena | Self::Fixed | Self::Layers | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
-                Ok((counting::requests() - before) as f64 / 10.0)
+                Ok(Some((counting::requests() - before) as f64 / 10.0))
             }
-            Self::Page => child::system_calls(self.name(), cell, competitor.name),
+            Self::Page => child::system_calls(self.name(), cell, competitor.name).map(Some),
         }
     }
 }
@@ -154,7 +161,9 @@ fn measure(group: Group, cell: &Cell, rounds: usize, instructions: bool) -> Resu
     let timed = harness::time(cell, rounds.max(1), &mut competitors);
     let mut row = harness::row(group.name(), cell, &competitors, &timed);
     for competitor in &mut competitors {
-        row.requests.insert(competitor.name, group.requests(cell, competitor)?);
+        if let Some(requests) = group.requests(cell, competitor)? {
+            row.requests.insert(competitor.name, requests);
+        }
         if instructions {
             let counted = child::instructions(group.name(), cell, competitor.name)?
                 .context("--instructions needs valgrind: install it, or leave the option out")?;

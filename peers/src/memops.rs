@@ -1,14 +1,13 @@
 //! The group `memops`: our copy, fill and compare beside the C library's.
 //!
-//! Both are called the same way: through a function pointer that the compiler cannot see through, with pointers and a
-//! length. The C library's is the function's own address, so it pays for no stub.
+//! Both are called by name, as Rust code does, with pointers and a length that the compiler does not know: each is one call through
+//! a table, ours that of the level, the C library's that of the dynamic linker. None is inlined.
 //!
 //! - **M1** An offset is below `MARGIN` and a length at most that of the cell, so all lies in buffers that are `MARGIN` longer.
 
-use std::{cmp::Ordering, ffi::c_int, hint::black_box, num::NonZeroUsize, ptr::NonNull, rc::Rc};
+use std::{hint::black_box, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use anyhow::{Context, Result, ensure};
-use libc::{c_void, size_t};
 use serde::Deserialize;
 use terrace_core::{Alignment, Allocator};
 use terrace_memops::raw;
@@ -70,8 +69,8 @@ pub fn force(name: &str) -> Result<()> {
 
 fn words(size: usize) -> String {
     match size {
-        _ if size % (1 << 20) == 0 => format!("{} MiB", size >> 20),
-        _ if size % (1 << 10) == 0 => format!("{} KiB", size >> 10),
+        _ if size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
+        _ if size.is_multiple_of(1 << 10) => format!("{} KiB", size >> 10),
         _ => format!("{size} B"),
     }
 }
@@ -146,58 +145,46 @@ fn buffer(size: usize) -> NonNull<[u8]> {
 
 /// Ours and the C library's.
 pub fn competitors(cell: &Cell) -> Vec<Competitor> {
-    let work = Rc::new(Work::new(cell));
-    let count = cell.count;
-    let (ours, theirs) = (Rc::clone(&work), work);
-    let (ours, theirs): (Box<dyn FnMut(usize)>, Box<dyn FnMut(usize)>) = match cell.kind.split(' ').next() {
-        Some("copy") => (
-            Box::new(move |repetitions| copy_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| copy_theirs(&theirs, count * repetitions)),
-        ),
-        Some("fill") => (
-            Box::new(move |repetitions| fill_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| fill_theirs(&theirs, count * repetitions)),
-        ),
-        _ => (
-            Box::new(move |repetitions| compare_ours(&ours, count * repetitions)),
-            Box::new(move |repetitions| compare_theirs(&theirs, count * repetitions)),
-        ),
+    type Run = fn(&Work, usize);
+    let (ours, theirs): (Run, Run) = match cell.kind.split(' ').next() {
+        Some("copy") => (copy_ours, copy_theirs),
+        Some("fill") => (fill_ours, fill_theirs),
+        _ => (compare_ours, compare_theirs),
     };
-    vec![Competitor { name: OURS, run: ours }, Competitor { name: "libc", run: theirs }]
+    let (work, count) = (Rc::new(Work::new(cell)), cell.count);
+    let competitor = |name, run: Run| {
+        let work = Rc::clone(&work);
+        Competitor { name, run: Box::new(move |repetitions| run(&work, count * repetitions)) }
+    };
+    vec![competitor(OURS, ours), competitor("libc", theirs)]
 }
 
 fn copy_ours(work: &Work, number: usize) {
-    let copy = black_box(raw::copy as unsafe fn(*mut u8, *const u8, usize));
     // SAFETY: M1; two buffers do not overlap.
-    work.run(number, |to, from, len| unsafe { copy(to, from, len) });
+    work.run(number, |to, from, len| unsafe { raw::copy(to, from, len) });
 }
 
 fn copy_theirs(work: &Work, number: usize) {
-    let copy = black_box(libc::memcpy as unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void);
     // SAFETY: as above.
-    work.run(number, |to, from, len| _ = unsafe { copy(to.cast(), from.cast(), len) });
+    work.run(number, |to, from, len| _ = unsafe { libc::memcpy(to.cast(), from.cast(), len) });
 }
 
 fn fill_ours(work: &Work, number: usize) {
-    let fill = black_box(raw::fill as unsafe fn(*mut u8, u8, usize));
     // SAFETY: M1.
-    work.run(number, |to, _, len| unsafe { fill(to, 0x5A, len) });
+    work.run(number, |to, _, len| unsafe { raw::fill(to, 0x5A, len) });
 }
 
 fn fill_theirs(work: &Work, number: usize) {
-    let fill = black_box(libc::memset as unsafe extern "C" fn(*mut c_void, c_int, size_t) -> *mut c_void);
     // SAFETY: M1.
-    work.run(number, |to, _, len| _ = unsafe { fill(to.cast(), 0x5A, len) });
+    work.run(number, |to, _, len| _ = unsafe { libc::memset(to.cast(), 0x5A, len) });
 }
 
 fn compare_ours(work: &Work, number: usize) {
-    let compare = black_box(raw::compare as unsafe fn(*const u8, *const u8, usize) -> Ordering);
     // SAFETY: M1.
-    work.run(number, |a, b, len| _ = black_box(unsafe { compare(a, b, len) }));
+    work.run(number, |a, b, len| _ = black_box(unsafe { raw::compare(a, b, len) }));
 }
 
 fn compare_theirs(work: &Work, number: usize) {
-    let compare = black_box(libc::memcmp as unsafe extern "C" fn(*const c_void, *const c_void, size_t) -> c_int);
     // SAFETY: M1.
-    work.run(number, |a, b, len| _ = black_box(unsafe { compare(a.cast(), b.cast(), len) }));
+    work.run(number, |a, b, len| _ = black_box(unsafe { libc::memcmp(a.cast(), b.cast(), len) }));
 }

@@ -16,7 +16,7 @@ mod steps;
 
 use core::{fmt, num::NonZeroUsize, ptr::NonNull};
 
-use steps::bucket;
+use steps::{bucket, usable};
 use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, Reset, ResetMode, bridge_collections};
 
 /// Serves lengths up to a step from the first bucket, up to two steps from the second, and so on.
@@ -44,19 +44,21 @@ use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, R
 /// ```
 pub struct BucketizeAllocator<A, const N: usize> {
     step: NonZeroUsize,
+    /// Buckets whose blocks are not too long.
+    usable: usize,
     buckets: [A; N],
 }
 
 impl<A, const N: usize> BucketizeAllocator<A, N> {
     /// The first of `buckets` serves lengths up to `step` bytes, each other one the `step` lengths above.
     pub const fn new(step: NonZeroUsize, buckets: [A; N]) -> Self {
-        Self { step, buckets }
+        Self { step, usable: usable(step, N), buckets }
     }
 
     /// The bucket of a length, and the length of its blocks.
     #[inline]
     fn bucket(&self, len: NonZeroUsize) -> Option<(&A, NonZeroUsize)> {
-        let (number, longest) = bucket(len, self.step, N)?;
+        let (number, longest) = bucket(len, self.step, self.usable)?;
         Some((self.buckets.get(number)?, longest))
     }
 
@@ -70,7 +72,7 @@ impl<A, const N: usize> BucketizeAllocator<A, N> {
     /// Whether both lengths are of one bucket.
     #[inline]
     fn is_same(&self, old: usize, new: NonZeroUsize) -> bool {
-        let number = |len: NonZeroUsize| bucket(len, self.step, N).map(|(number, _)| number);
+        let number = |len: NonZeroUsize| bucket(len, self.step, self.usable).map(|(number, _)| number);
         number(new).is_some_and(|new| NonZeroUsize::new(old).and_then(number) == Some(new))
     }
 }
@@ -119,14 +121,18 @@ unsafe impl<A: Owns, const N: usize> Owns for BucketizeAllocator<A, N> {
 // SAFETY: by I1 a block has the longest length of its bucket, which is no less than `len`.
 unsafe impl<A: Allocator, const N: usize> GoodSize for BucketizeAllocator<A, N> {
     fn good_size(&self, len: NonZeroUsize, _alignment: Alignment) -> NonZeroUsize {
-        bucket(len, self.step, N).map_or(len, |(_, longest)| longest)
+        bucket(len, self.step, self.usable).map_or(len, |(_, longest)| longest)
     }
 }
 
 impl<A: Reset, const N: usize> Reset for BucketizeAllocator<A, N> {
     /// Ends the blocks of every bucket; `false` where one of them says so.
     fn reset(&mut self, mode: ResetMode) -> bool {
-        self.buckets.iter_mut().fold(true, |kept, bucket| bucket.reset(mode) && kept)
+        let mut kept = true;
+        for bucket in &mut self.buckets {
+            kept &= bucket.reset(mode);
+        }
+        kept
     }
 }
 

@@ -129,13 +129,18 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     }
 
     const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
-        let state = Lock::new(State::new(config.frames()));
+        let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
         Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
     }
 
     /// What it looks for.
     pub const fn config(&self) -> &DebugConfig {
         &self.config
+    }
+
+    /// The layer below, to ask it something. What is freed there behind this allocator's back is a mistake.
+    pub const fn backing(&self) -> &A {
+        &self.backing
     }
 
     /// The handler, to ask what it heard.

@@ -55,7 +55,7 @@ pub struct FallbackAllocator<P, Q> {
     second: Q,
 }
 
-impl<P: Owns, Q: Allocator> FallbackAllocator<P, Q> {
+impl<P: Allocator + Owns, Q: Allocator> FallbackAllocator<P, Q> {
     /// Serves from `first`, then from `second`; takes no memory itself.
     pub const fn new(first: P, second: Q) -> Self {
         Self { first, second }

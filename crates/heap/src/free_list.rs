@@ -59,7 +59,8 @@ pub struct FreeListAllocator<A: Allocator> {
     count: Cell<usize>,
     most: usize,
     min: usize,
-    max: usize,
+    /// From the range's shortest length to its longest. A range without lengths is kept as that from 0 to 0.
+    span: usize,
     block_len: NonZeroUsize,
     alignment: Alignment,
     backing: A,
@@ -78,11 +79,12 @@ impl<A: Allocator> FreeListAllocator<A> {
     pub const fn with_alignment(backing: A, lens: RangeInclusive<usize>, most: usize, alignment: Alignment) -> Self {
         let (min, max) = (*lens.start(), *lens.end());
         // A longer block there is not, so such a list serves nothing, and all goes to the backing.
-        let max = if max > MAX_LEN { 0 } else { max };
+        let (min, max) = if min > max || max > MAX_LEN { (0, 0) } else { (min, max) };
         let least = size_of::<Free>();
         let block_len = NonZeroUsize::new(if max < least { least } else { max }).expect("a pointer has a size");
+        let span = max - min;
         let alignment = alignment.max(Alignment::of::<Free>());
-        Self { first: Cell::new(None), count: Cell::new(0), most, min, max, block_len, alignment, backing }
+        Self { first: Cell::new(None), count: Cell::new(0), most, min, span, block_len, alignment, backing }
     }
 
     /// Blocks that wait in the list.
@@ -111,7 +113,13 @@ impl<A: Allocator> FreeListAllocator<A> {
 
     #[inline]
     fn is_listed(&self, len: usize, alignment: Alignment) -> bool {
-        self.min <= len && len <= self.max && alignment <= self.alignment
+        // What is shorter than `min` wraps, and is then longer than any span.
+        len.wrapping_sub(self.min) <= self.span && alignment <= self.alignment
+    }
+
+    /// The longest length of the range.
+    const fn max(&self) -> usize {
+        self.min + self.span
     }
 
     #[inline]
@@ -230,13 +238,13 @@ impl<A: BulkFree> BulkFree for FreeListAllocator<A> {
     }
 }
 
-// SAFETY: by I1 a listed block has `block_len` bytes, of which `max` may be asked for; of the others the backing's answer,
+// SAFETY: by I1 a listed block has `block_len` bytes, of which `max()` may be asked for; of the others the backing's answer,
 // or less, but no less than `len`.
 unsafe impl<A: GoodSize> GoodSize for FreeListAllocator<A> {
     /// Of a length below the range never more than stays below.
     fn good_size(&self, len: NonZeroUsize, alignment: Alignment) -> NonZeroUsize {
         if self.is_listed(len.get(), alignment) {
-            return NonZeroUsize::new(self.max).map_or(len, |max| max.max(len));
+            return NonZeroUsize::new(self.max()).map_or(len, |max| max.max(len));
         }
         let good = self.backing.good_size(len, alignment);
         if self.is_listed(good.get(), alignment) {
@@ -274,7 +282,7 @@ bridge_collections!(impl['b, A: Allocator] for &'b FreeListAllocator<A>);
 impl<A: Allocator + fmt::Debug> fmt::Debug for FreeListAllocator<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FreeListAllocator")
-            .field("lens", &(self.min..=self.max))
+            .field("lens", &(self.min..=self.max()))
             .field("kept", &self.count.get())
             .field("most", &self.most)
             .field("backing", &self.backing)

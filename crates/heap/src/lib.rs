@@ -4,6 +4,7 @@
 //! - [`ArenaAllocator`]: many blocks, one end;
 //! - [`BucketizeAllocator`]: an allocator for each step of lengths;
 //! - [`BufferFirstAllocator`]: a borrowed buffer first, then the backing;
+//! - [`Compressed`]: large bytes that nobody looks at, kept small; `Lz4` with the feature `lz4`;
 //! - [`DebugAllocator`]: finds leaks, double frees, writes past an end and other mistakes;
 //! - [`FailingAllocator`]: refuses the calls that it is told to refuse, on machines with 64-bit atomics;
 //! - [`FallbackAllocator`]: one allocator first, and another for what it refuses;
@@ -50,6 +51,7 @@ pub mod arena;
 mod bucketize;
 mod buffer_first;
 mod bump;
+mod compressed;
 pub mod debug;
 #[cfg(target_has_atomic = "64")]
 mod failing;
@@ -83,6 +85,9 @@ pub use affix::AffixAllocator;
 pub use arena::{ArenaAllocator, Checkpoint, Scope};
 pub use bucketize::BucketizeAllocator;
 pub use buffer_first::BufferFirstAllocator;
+#[cfg(feature = "lz4")]
+pub use compressed::Lz4;
+pub use compressed::{Codec, Compressed, Stored};
 pub use debug::{DebugAllocator, DebugConfig};
 #[cfg(target_has_atomic = "64")]
 pub use failing::FailingAllocator;

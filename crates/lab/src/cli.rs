@@ -188,10 +188,11 @@ Examples:
   cargo lab bench page
   cargo lab bench arena --json arena.json
   cargo lab bench arena -- --instructions
+  cargo lab bench memops
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group: arena, fixed, page, pool or smp
+    /// The group: arena, fixed, layers, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,

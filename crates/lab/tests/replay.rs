@@ -60,6 +60,7 @@ fn many_threads_replay_over_every_stack_without_an_error() {
         "page",
         "system",
         "smp(page)",
+        "debug(smp(page))",
         "sync_arena(page)",
         "arena(page)",
         "arena(system)",
@@ -68,6 +69,9 @@ fn many_threads_replay_over_every_stack_without_an_error() {
     ];
     let dynamic = [
         "smp(system)",
+        "debug(page)",
+        "smp(debug(page))",
+        "debug(arena(page))",
         "sync_arena(smp(page))",
         "arena(arena(page))",
         "arena(fixed(64MiB))",
@@ -75,7 +79,17 @@ fn many_threads_replay_over_every_stack_without_an_error() {
         "buffer_first(64KiB, smp(page))",
         "pool(16KiB, page)",
     ];
-    let shared = ["page", "system", "smp(page)", "sync_arena(page)", "smp(system)", "sync_arena(smp(page))"];
+    let shared = [
+        "page",
+        "system",
+        "smp(page)",
+        "debug(smp(page))",
+        "sync_arena(page)",
+        "smp(system)",
+        "debug(page)",
+        "smp(debug(page))",
+        "sync_arena(smp(page))",
+    ];
     let over = [&direct[..], &dynamic].concat();
     let mut arguments = vec!["replay", "t.trace"];
     arguments.extend(over.iter().flat_map(|stack| ["--over", stack]));

@@ -41,4 +41,4 @@ mod machine {
 /// a level.
 pub(crate) use machine::{TABLES, has};
 
-level!(portable, Level::Portable, copy::any::<Pair>, fill::any::<Pair>, compare::any::<Pair>);
+level!(portable, Level::Portable, copy::any::<Pair, Pair>, fill::any::<Pair>, compare::any::<Pair>);

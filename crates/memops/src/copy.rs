@@ -1,8 +1,7 @@
 //! Copying.
 //!
 //! ```text
-//!   up to 3 B     the first, the middle and the last byte
-//!   up to 64 B    n bytes from the front and n that end at the end, n = 4, 8, 16, 32; they may overlap
+//!   up to 64 B    n bytes from the front and n that end at the end, n = 1, 2, 4, 8, 16, 32; they may overlap
 //!   up to 8 V     the same with vectors: 1, 2 or 4 from the front, as many that end at the end
 //!   above         | 1 V |   4 V a turn, stored where V divides the address   |   | the last 4 V |
 //!   from LIBRARY  the C library's
@@ -18,12 +17,12 @@ use crate::vector::Vector;
 /// From so many bytes on the C library is as fast or faster: its strings of the processor's own, and stores past the caches.
 const LIBRARY: usize = 512 << 10;
 
-/// Copies `len` bytes.
+/// Copies `len` bytes: up to 256 with `S`, with `L` above.
 ///
 /// # Safety
-/// `src` can be read and `dst` written for `len` bytes; they do not overlap; the machine has the vector.
+/// `src` can be read and `dst` written for `len` bytes; they do not overlap; the machine has the vectors.
 #[inline(always)]
-pub(crate) unsafe fn any<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
+pub(crate) unsafe fn any<S: Vector, L: Vector>(dst: *mut u8, src: *const u8, len: usize) {
     // A branch with `N` bytes from both ends has `N <= len <= 2 N`.
     if len < 16 {
         if len >= 8 {
@@ -32,9 +31,12 @@ pub(crate) unsafe fn any<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
         } else if len >= 4 {
             // SAFETY: as above.
             unsafe { ends::<4>(dst, src, len) }
-        } else if len > 0 {
+        } else if len >= 2 {
             // SAFETY: as above.
-            unsafe { three(dst, src, len) }
+            unsafe { ends::<2>(dst, src, len) }
+        } else if len == 1 {
+            // SAFETY: as above.
+            unsafe { ends::<1>(dst, src, len) }
         }
     } else if len <= 32 {
         // SAFETY: as above.
@@ -42,21 +44,12 @@ pub(crate) unsafe fn any<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
     } else if len <= 64 {
         // SAFETY: as above.
         unsafe { ends::<32>(dst, src, len) }
+    } else if len <= 256 {
+        // SAFETY: as above.
+        unsafe { wide::<S>(dst, src, len) }
     } else {
         // SAFETY: as above.
-        unsafe { wide::<V>(dst, src, len) }
-    }
-}
-
-/// Copies one to three bytes: the first, the middle one, the last.
-///
-/// # Safety
-/// As for [`any`]; and `len` is from 1 to 3.
-#[inline(always)]
-unsafe fn three(dst: *mut u8, src: *const u8, len: usize) {
-    for at in [0, len / 2, len - 1] {
-        // SAFETY: C1, since `len` is not zero.
-        unsafe { ptr::copy_nonoverlapping(src.wrapping_add(at), dst.wrapping_add(at), 1) };
+        unsafe { wide::<L>(dst, src, len) }
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Level {
     Sse2,
     /// 32 bytes, on x86-64 where it is found at run time, with BMI, LZCNT and POPCNT.
     Avx2,
-    /// 64 bytes under a mask, on x86-64 where F, BW and VL are found at run time; 32 bytes for long ranges.
+    /// 64 bytes, also under a mask, on x86-64 where F, BW and VL are found at run time; 32 bytes for what is longer than 256.
     Avx512,
     /// 16 bytes, on 64-bit ARM, but for kernels that are compiled without.
     Neon,
@@ -158,18 +158,24 @@ macro_rules! level {
             pub(crate) const OPS: Ops =
                 Ops { level: $level, copy: copying, fill: filling, compare: comparing, and_not, count_ones, first_nonzero };
 
+            /// # Safety
+            /// As [`Ops`] says.
             $(#[$features])*
             unsafe fn copying(dst: *mut u8, src: *const u8, len: usize) {
                 // SAFETY: passed on; the machine has the vector, since it has the level.
                 unsafe { $copy(dst, src, len) }
             }
 
+            /// # Safety
+            /// As [`Ops`] says.
             $(#[$features])*
             unsafe fn filling(dst: *mut u8, byte: u8, len: usize) {
                 // SAFETY: as above.
                 unsafe { $fill(dst, byte, len) }
             }
 
+            /// # Safety
+            /// As [`Ops`] says.
             $(#[$features])*
             unsafe fn comparing(a: *const u8, b: *const u8, len: usize) -> core::cmp::Ordering {
                 // SAFETY: as above.
@@ -177,17 +183,17 @@ macro_rules! level {
             }
 
             $(#[$features])*
-            unsafe fn and_not(into: &mut [u64], mask: &[u64]) {
+            fn and_not(into: &mut [u64], mask: &[u64]) {
                 crate::bits::and_not_plain(into, mask);
             }
 
             $(#[$features])*
-            unsafe fn count_ones(words: &[u64]) -> usize {
+            fn count_ones(words: &[u64]) -> usize {
                 crate::bits::count_ones_plain(words)
             }
 
             $(#[$features])*
-            unsafe fn first_nonzero(words: &[u64]) -> Option<usize> {
+            fn first_nonzero(words: &[u64]) -> Option<usize> {
                 crate::bits::first_nonzero_plain(words)
             }
         }

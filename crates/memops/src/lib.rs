@@ -56,6 +56,7 @@ pub use level::{Features, Level, features, force};
 /// assert_eq!(&to, b"ab.c");
 /// ```
 #[doc(alias("memcpy", "memcpyFast", "memcpySIMD"))]
+#[inline]
 pub fn copy(dst: &mut [u8], src: &[u8]) -> usize {
     let len = dst.len().min(src.len());
     // SAFETY: both have `len` bytes, and an exclusive reference overlaps no other.
@@ -71,6 +72,7 @@ pub fn copy(dst: &mut [u8], src: &[u8]) -> usize {
 /// assert_eq!(to, [0xFF; 3]);
 /// ```
 #[doc(alias("memset", "memsetSIMD"))]
+#[inline]
 pub fn fill(dst: &mut [u8], byte: u8) {
     // SAFETY: the slice's own length.
     unsafe { raw::fill(dst.as_mut_ptr(), byte, dst.len()) };
@@ -83,6 +85,7 @@ pub fn fill(dst: &mut [u8], byte: u8) {
 /// assert!(terrace_memops::compare(b"abc", b"ab").is_gt());
 /// ```
 #[doc(alias("memcmp", "memcmpSIMD"))]
+#[inline]
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let len = a.len().min(b.len());
     // SAFETY: both have `len` bytes.
@@ -95,6 +98,7 @@ pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
 /// assert!(terrace_memops::equal(b"same", b"same"));
 /// assert!(!terrace_memops::equal(b"same", b"sam"));
 /// ```
+#[inline]
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && compare(a, b).is_eq()
 }

@@ -1,6 +1,7 @@
 //! The operations on pointers: for memory that is no slice yet, or that C hands over.
 //!
-//! The lengths are in bytes; with a length of zero any pointers do. Cost: one jump through the table of the level in use.
+//! The lengths are in bytes; with a length of zero any pointers do. Cost: one call through the table of the level in use, as one into a
+//! shared library is.
 
 use core::cmp::Ordering;
 
@@ -18,6 +19,7 @@ use crate::level::ops;
 /// assert_eq!(to, from);
 /// ```
 #[doc(alias("memcpy", "memcpyFast", "memcpySIMD"))]
+#[inline]
 pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: L1, and the caller's promise.
     unsafe { (ops().copy)(dst, src, len) }
@@ -35,6 +37,7 @@ pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
 /// assert_eq!(to, [0xFF, 0xFF, 0xFF, 0, 0]);
 /// ```
 #[doc(alias("memset", "memsetSIMD"))]
+#[inline]
 pub unsafe fn fill(dst: *mut u8, byte: u8, len: usize) {
     // SAFETY: L1, and the caller's promise.
     unsafe { (ops().fill)(dst, byte, len) }
@@ -52,6 +55,7 @@ pub unsafe fn fill(dst: *mut u8, byte: u8, len: usize) {
 /// assert!(order.is_lt());
 /// ```
 #[doc(alias("memcmp", "memcmpSIMD"))]
+#[inline]
 pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> Ordering {
     // SAFETY: L1, and the caller's promise.
     unsafe { (ops().compare)(a, b, len) }

@@ -72,7 +72,7 @@ fn equal_bytes_are_equal_whatever_lies_around() {
         let mut b = Aligned([AROUND; ROOM]);
         for len in lengths() {
             for to in alignments() {
-                for start in alignments() {
+                for start in alignments().step_by(9) {
                     let (left, right) = (&a.0[start..start + len], &mut b.0[to..to + len]);
                     right.copy_from_slice(left);
                     assert!(equal(left, right), "{level:?}: {len} bytes at {start} and {to}");

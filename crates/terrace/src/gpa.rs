@@ -1,18 +1,28 @@
 //! [`gpa`]: the everyday stack.
 //!
 //! ```text
-//!   smp(page)        every build today; the type says no more than that it is an allocator, so that
-//!                    debug builds can have a checking layer on top without a change to any caller
+//!   debug(smp(page))    with debug assertions: a mistake is printed with the places that led to it, and aborts; leaks are printed
+//!   smp(page)           without
 //! ```
 //!
-//! Cost: `SmpAllocator`'s own.
+//! Cost: `SmpAllocator`'s own, and with debug assertions that of `DebugAllocator` (`docs/measurements/layers.md`).
 
 use core::{fmt, num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Alignment, AllocError, Allocator, GoodSize, Owns, bridge_collections};
+use terrace_heap::debug::Check;
 use terrace_sys::{PageAllocator, ThreadSlots};
 
 use crate::SmpAllocator;
+
+#[cfg(debug_assertions)]
+type Everyday = terrace_heap::DebugAllocator<SmpAllocator, Teller>;
+#[cfg(all(debug_assertions, not(feature = "backtrace")))]
+type Teller = terrace_heap::debug::PrintAndAbort;
+#[cfg(all(debug_assertions, feature = "backtrace"))]
+type Teller = crate::Backtraced<terrace_heap::debug::PrintAndAbort>;
+#[cfg(not(debug_assertions))]
+type Everyday = SmpAllocator;
 
 /// The everyday allocator, for any number of threads; made by [`gpa`].
 ///
@@ -29,12 +39,14 @@ use crate::SmpAllocator;
 /// assert_eq!(primes.len(), 4);
 /// ```
 pub struct Gpa {
-    backing: SmpAllocator,
+    backing: Everyday,
 }
 
 /// A general-purpose allocator of your own, over pages: as a local, a field or a `static`.
 ///
-/// It asks the system for nothing before its first block. When it is dropped everything goes back, live blocks too.
+/// It asks the system for nothing before its first block. When it is dropped everything goes back, live blocks too, of which
+/// a debug build tells on the standard error stream. There a double free, a wrong length, or a write past an end aborts the program,
+/// with a report: see [`DebugAllocator`](crate::DebugAllocator).
 ///
 /// ```
 /// use terrace::AllocatorExt;
@@ -47,13 +59,38 @@ pub struct Gpa {
 /// # Ok::<(), terrace::AllocError>(())
 /// ```
 pub const fn gpa() -> Gpa {
-    Gpa { backing: SmpAllocator::with_decommit(PageAllocator, ThreadSlots) }
+    let smp = SmpAllocator::with_decommit(PageAllocator, ThreadSlots);
+    #[cfg(debug_assertions)]
+    let backing = {
+        use terrace_heap::{DebugAllocator, DebugConfig, debug::PrintAndAbort};
+        #[cfg(not(feature = "backtrace"))]
+        let teller = PrintAndAbort;
+        #[cfg(feature = "backtrace")]
+        let teller = crate::Backtraced::new(PrintAndAbort);
+        DebugAllocator::with_handler(smp, DebugConfig::new(), teller)
+    };
+    #[cfg(not(debug_assertions))]
+    let backing = smp;
+    Gpa { backing }
 }
 
 impl Gpa {
     /// Gives back to the system what is idle.
     pub fn trim(&self) {
+        #[cfg(debug_assertions)]
+        self.backing.backing().trim();
+        #[cfg(not(debug_assertions))]
         self.backing.trim();
+    }
+
+    /// Prints every block that is live, with the place that made it, and ends none. `None`: a build without debug assertions, which
+    /// does not look.
+    #[track_caller]
+    pub fn check_for_leaks(&self) -> Option<Check> {
+        #[cfg(debug_assertions)]
+        return Some(self.backing.check_for_leaks());
+        #[cfg(not(debug_assertions))]
+        None
     }
 }
 
@@ -124,6 +161,17 @@ mod tests {
     #[test]
     fn it_keeps_the_contract() {
         terrace_testkit::conformance::all(|_start, check| check(&gpa()));
+    }
+
+    #[test]
+    fn a_debug_build_sees_what_is_live() {
+        let gpa = gpa();
+        let word = gpa.dupe(b"red").unwrap();
+        let leaks = |gpa: &Gpa| gpa.check_for_leaks().map(|check| (check.leaks, check.leaked_bytes));
+        assert_eq!(leaks(&gpa), cfg!(debug_assertions).then_some((1, 3)));
+        // SAFETY: live, of this allocator, not used again.
+        unsafe { gpa.free_slice(word) };
+        assert_eq!(leaks(&gpa), cfg!(debug_assertions).then_some((0, 0)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!   manager             one allocator for the program, configured once, with figures and an end    manager.rs
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
-//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; terrace-memops as `memops`
+//!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; memops, with copy, fill and compare
 //! ```
 //!
 //! One line gives a program another malloc:
@@ -30,10 +30,13 @@
 //! # Ok::<(), terrace::AllocError>(())
 //! ```
 //!
-//! Features, both default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
-//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots.
+//! Features, the first two default: `allocator-api2-02` for collections; `std` for threads' slots, so for all that stands above the
+//! line. Without it `SmpAllocator` is the one of terrace-heap, which is told its slots. `backtrace` adds the functions on the call
+//! stack to the reports of `DebugAllocator` (the handler `Backtraced`).
 #![no_std]
 
+#[cfg(feature = "backtrace")]
+mod backtraced;
 #[cfg(feature = "std")]
 extern crate std;
 
@@ -52,6 +55,8 @@ pub use terrace_memops as memops;
 pub use terrace_sync::{NoSlots, Slots};
 pub use terrace_sys::*;
 
+#[cfg(feature = "backtrace")]
+pub use backtraced::Backtraced;
 #[cfg(feature = "std")]
 pub use global::Global;
 #[cfg(feature = "std")]

@@ -71,6 +71,12 @@ pub use self::{
     plugins::{RegisterError, names, register, registered},
 };
 
+/// Prints a mistake, with the functions on the call stack where they can be had, and aborts unless it is a leak.
+#[cfg(not(feature = "backtrace"))]
+static TELLER: PrintAndAbort = PrintAndAbort;
+#[cfg(feature = "backtrace")]
+static TELLER: crate::Backtraced<PrintAndAbort> = crate::Backtraced::new(PrintAndAbort);
+
 /// The one of the program.
 static MANAGER: Manager = Manager::new();
 
@@ -160,7 +166,7 @@ impl Manager {
 
     #[cold]
     fn settle_by_default(&self) -> &Layers {
-        let by_default = || Settled::new(DebugConfig::new(), &PrintAndAbort, Configured::ByDefault);
+        let by_default = || Settled::new(DebugConfig::new(), &TELLER, Configured::ByDefault);
         &self.settled().get_or_init(by_default).layers
     }
 
@@ -298,7 +304,7 @@ impl fmt::Debug for Manager {
 /// # Errors
 /// [`InitError`] where that moment is over; nothing has changed, and the configuration in use is that of [`features`].
 pub fn init(config: DebugConfig) -> Result<(), InitError> {
-    init_with_handler(config, &PrintAndAbort)
+    init_with_handler(config, &TELLER)
 }
 
 /// As [`init`], with a handler of your own, which is told of every mistake: one that collects them, say, or logs.

@@ -38,6 +38,7 @@
 //! |---|---|---|
 //! | `TERRACE_PROGRAMS` | 64 | random programs for each test |
 //! | `TERRACE_SEED` | 0 | where their random numbers start |
+//! | `TERRACE_REFUSALS` | | `none`: no program is run again with calls of the backing refused |
 //! | `TERRACE_TRACE` | | prints each step before it is taken, for allocators that crash |
 
 mod adapters;

@@ -34,7 +34,8 @@ pub struct Programs {
     pub longest: usize,
     /// Where the random numbers start. By default the environment variable `TERRACE_SEED`, else 0.
     pub seed: u64,
-    /// Whether each program is also run with every call of the backing refused in turn.
+    /// Whether each program is also run with every call of the backing refused in turn. By default yes, unless the environment
+    /// variable `TERRACE_REFUSALS` is `none`: many programs then take the time of a few.
     pub failures: bool,
 }
 
@@ -42,7 +43,8 @@ impl Default for Programs {
     fn default() -> Self {
         let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
         let count = number("TERRACE_PROGRAMS").and_then(|n: u64| n.try_into().ok()).unwrap_or(64);
-        Self { count, longest: 40, seed: number("TERRACE_SEED").unwrap_or(0), failures: true }
+        let failures = env::var_os("TERRACE_REFUSALS").is_none_or(|said| said != "none");
+        Self { count, longest: 40, seed: number("TERRACE_SEED").unwrap_or(0), failures }
     }
 }
 

@@ -278,7 +278,7 @@ fn affix_keeps_the_contract() {
 #[test]
 fn on_oom_keeps_the_contract() {
     // As often as it is asked again, a backing that refuses one call grants the next.
-    let oom = |backing| OnOomAllocator::new(backing, 2, |refused: &OutOfMemory| refused.len.get() % 2 == 0);
+    let oom = |backing| OnOomAllocator::new(backing, 2, |refused: &OutOfMemory| refused.len.get().is_multiple_of(2));
     conformance::all(|start, check| check(&oom(start.backing())));
     conformance::clause_6_threads(|start, check| check(&oom(start.backing())));
     conformance::clause_6_freed_elsewhere(|start, check| check(Box::new(oom(start.backing()))));

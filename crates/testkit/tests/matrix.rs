@@ -110,15 +110,15 @@ const LAYERS: [Layer; 28] = [
         check(&LogAllocator::new(backing, |_: &Call| calls.set(calls.get() + 1)));
     }),
     ("stats", |_, backing, check| check(&StatsAllocator::new(backing))),
+    ("stats, histograms", |_, backing, check| {
+        check(&StatsAllocator::with_histograms(backing, Histograms::<2>::new()));
+    }),
     ("debug", |_, backing, check| {
         check(&DebugAllocator::with_handler(backing, DebugConfig::new(), no_report));
     }),
     ("debug, short", |start, backing, check| {
         let config = DebugConfig { quarantine: start.chunk(), retain_metadata: true, ..DebugConfig::new() };
         check(&DebugAllocator::with_handler(backing, config, no_report));
-    }),
-    ("stats, histograms", |_, backing, check| {
-        check(&StatsAllocator::with_histograms(backing, Histograms::<2>::new()));
     }),
     ("smp", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
@@ -255,11 +255,16 @@ fn cells() -> Vec<Result<String, String>> {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let result = match pairs.get(at) {
-                        Some((base, layer)) => over(base, layer),
-                        None if at < count => cell(ALONE[at - pairs.len()].1),
+                    let (name, result) = match pairs.get(at) {
+                        Some((base, layer)) => (format!("{} over {}", layer.0, base.0), over(base, layer)),
+                        None if at < count => {
+                            let (name, make) = ALONE[at - pairs.len()];
+                            (name.to_owned(), cell(make))
+                        }
                         None => return,
                     };
+                    // Told at once: with many programs the whole takes hours.
+                    eprintln!("{name}: {}", result.as_deref().unwrap_or_else(|breach| breach));
                     done.lock().expect("nobody panicked")[at] = result;
                 }
             });

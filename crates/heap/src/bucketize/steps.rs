@@ -5,17 +5,21 @@ use core::num::NonZeroUsize;
 
 use crate::bump::MAX_LEN;
 
-/// The number of the bucket that serves `len`, from 0, and the length of its blocks; `None` past the last of `buckets`.
+/// How many of `buckets` there is a block for: the others' would be too long.
+pub(super) const fn usable(step: NonZeroUsize, buckets: usize) -> usize {
+    let most = MAX_LEN / step.get();
+    if buckets < most { buckets } else { most }
+}
+
+/// The number of the bucket that serves `len`, from 0, and the length of its blocks; `None` past the last of `usable`.
 #[inline]
-pub(super) const fn bucket(len: NonZeroUsize, step: NonZeroUsize, buckets: usize) -> Option<(usize, NonZeroUsize)> {
-    let number = (len.get() - 1) / step.get();
-    if number >= buckets {
+pub(super) const fn bucket(len: NonZeroUsize, step: NonZeroUsize, usable: usize) -> Option<(usize, NonZeroUsize)> {
+    let (number, rest) = ((len.get() - 1) / step.get(), (len.get() - 1) % step.get());
+    if number >= usable {
         return None;
     }
-    match step.checked_mul(NonZeroUsize::MIN.saturating_add(number)) {
-        Some(longest) if longest.get() <= MAX_LEN => Some((number, longest)),
-        _ => None,
-    }
+    // No more than `usable` steps, which fit into the address space.
+    Some((number, len.saturating_add(step.get() - 1 - rest)))
 }
 
 #[cfg(test)]
@@ -28,7 +32,7 @@ mod tests {
         for (step, buckets) in [(1, 5), (8, 3), (16, 1), (100, 4), (7, 0)] {
             for len in 1..500usize {
                 let plain = (1..=buckets).map(|n| n * step).find(|&longest| len <= longest);
-                let found = bucket(new(len), new(step), buckets);
+                let found = bucket(new(len), new(step), usable(new(step), buckets));
                 assert_eq!(found.map(|(_, longest)| longest.get()), plain, "{len} in steps of {step}");
                 assert!(found.is_none_or(|(number, longest)| number < buckets && (number + 1) * step == longest.get()));
             }
@@ -39,8 +43,8 @@ mod tests {
     fn a_bucket_whose_blocks_would_be_too_long_serves_nothing() {
         let new = |bytes| NonZeroUsize::new(bytes).unwrap();
         for (len, step) in [(1, usize::MAX), (1, MAX_LEN + 1), (MAX_LEN, MAX_LEN - 1), (usize::MAX, 1 << 40)] {
-            assert_eq!(bucket(new(len), new(step), usize::MAX), None, "{len} in steps of {step}");
+            assert_eq!(bucket(new(len), new(step), usable(new(step), usize::MAX)), None, "{len} in steps of {step}");
         }
-        assert_eq!(bucket(new(MAX_LEN), new(MAX_LEN), 1), Some((0, new(MAX_LEN))));
+        assert_eq!(bucket(new(MAX_LEN), new(MAX_LEN), usable(new(MAX_LEN), 1)), Some((0, new(MAX_LEN))));
     }
 }

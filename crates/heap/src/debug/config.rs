@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 /// The most frames of a trace that are kept, whatever [`DebugConfig::stack_trace_frames`] says.
-pub const MAX_FRAMES: usize = 16;
+pub const MAX_FRAMES: usize = 24;
 
 /// What to look for. Safety is on unless it is turned off.
 ///
@@ -38,8 +38,8 @@ pub struct DebugConfig {
     pub thread_safe: bool,
     /// The most bytes, as callers count them, that may be live at once; more is refused, and the handler is told. None.
     pub memory_limit: Option<usize>,
-    /// How many frames of the call stack are kept for each alloc and free where the handler can walk it, up to
-    /// [`MAX_FRAMES`]. 8.
+    /// How many frames of the call stack are kept for each alloc and free where the handler [can walk it](super::Handler::WALKS), up
+    /// to [`MAX_FRAMES`]. 16, of which the innermost are this crate's own.
     pub stack_trace_frames: usize,
     /// Tells the handler of every call. Off.
     pub verbose_log: bool,
@@ -66,7 +66,7 @@ impl DebugConfig {
             retain_metadata: false,
             thread_safe: true,
             memory_limit: None,
-            stack_trace_frames: 8,
+            stack_trace_frames: 16,
             verbose_log: false,
             quarantine: 1 << 20,
             guard_pages: false,

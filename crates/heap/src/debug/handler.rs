@@ -14,6 +14,9 @@ use crate::Call;
 
 /// Is told of mistakes. Any `Fn(&Report)` is one, which collects them in a test, say.
 pub trait Handler {
+    /// Whether [`capture`](Self::capture) can walk the call stack. Otherwise it is never asked, and no room is kept for its answers.
+    const WALKS: bool = false;
+
     /// A mistake, in the calling thread. Where it returns, the allocator goes on, and nothing that belongs to nobody is freed.
     fn report(&self, report: &Report);
 

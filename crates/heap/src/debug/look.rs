@@ -41,7 +41,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if broken.iter().any(Option::is_some) {
             // For the report alone it goes back to its seat, which is promised.
             let mut state = self.lock(Found::Remap);
-            state.seat(block);
+            state.seat(&block.record, &block.allocated);
             let address = block.record.address;
             let about = state.block(address, self.handler.describe());
             if let Some(seat) = state.table.find(address) {

@@ -43,7 +43,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             if self.config.counts() {
                 state.count_new(record.len);
             }
-            let known = if keeps { state.enroll(*record, &by.words) } else { None };
+            let known = if keeps { state.enroll(record, &by.words) } else { None };
             if keeps && state.table.is_full(state.promised + AHEAD) {
                 self.wanting.store(true, Ordering::Relaxed); // For `grow_ahead`.
             }

@@ -140,21 +140,19 @@ impl State {
     }
 
     /// Seats a new block; the table is not full. What is still known at its address goes, and comes back where that was live.
-    pub fn enroll(&mut self, mut record: Record, words: &Words) -> Option<Record> {
+    pub fn enroll(&mut self, record: &Record, words: &Words) -> Option<Record> {
         self.serial += 1;
-        record.serial = self.serial;
-        self.seat(&InHand { record, allocated: *words })
+        self.seat(&Record { serial: self.serial, ..*record }, words)
     }
 
     /// As [`enroll`](Self::enroll), for a block that has a serial.
-    pub fn seat(&mut self, block: &InHand) -> Option<Record> {
-        let address = block.record.address;
-        let known = self.table.find(address).and_then(|seat| *self.table.at(seat));
+    pub fn seat(&mut self, record: &Record, words: &Words) -> Option<Record> {
+        let known = self.table.find(record.address).and_then(|seat| *self.table.at(seat));
         if let Some(known) = known.filter(|known| known.state == Life::Quarantined) {
             self.unlink(known.address);
         }
-        let seat = self.table.insert(block.record);
-        self.table.trace_mut(seat, Which::Allocated).copy_from_slice_short(&block.allocated);
+        let seat = self.table.insert(record);
+        self.table.trace_mut(seat, Which::Allocated).copy_from_slice_short(words);
         self.changes += 1;
         known.filter(|known| known.state != Life::Gone)
     }

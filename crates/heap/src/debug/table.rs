@@ -131,7 +131,7 @@ impl Table {
         new.memory = memory.as_ptr();
         new.log2 = log2;
         for seat in 0..self.seats() {
-            if let Some(record) = *self.at(seat) {
+            if let Some(record) = self.at(seat) {
                 let home = new.insert(record);
                 for which in [Which::Allocated, Which::Freed] {
                     new.trace_mut(home, which).copy_from_slice(self.trace(seat, which));
@@ -238,14 +238,15 @@ impl Table {
     }
 
     /// Seats a record, in the place of another with its address if there is one; its traces are empty. The table is not full.
-    pub fn insert(&mut self, record: Record) -> usize {
+    pub fn insert(&mut self, record: &Record) -> usize {
         let (seat, taken) = self.probe(record.address);
         self.len += usize::from(!taken);
+        let frames = self.frames;
         let parts = self.parts();
-        parts.records[seat] = Some(record);
+        parts.records[seat] = Some(*record);
         parts.keys[seat] = record.address;
-        self.trace_mut(seat, Which::Allocated).fill(0);
-        self.trace_mut(seat, Which::Freed).fill(0);
+        let (start, end) = (2 * seat * frames, 2 * (seat + 1) * frames);
+        parts.traces[start..end].fill(0);
         seat
     }
 

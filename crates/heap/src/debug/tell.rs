@@ -20,7 +20,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     pub(super) fn caller(&self) -> Caller {
         let mut words = [0; MAX_FRAMES];
         let frames = self.config.frames();
-        if frames > 0 {
+        if H::WALKS && frames > 0 {
             let written = self.handler.capture(&mut words[..frames]).min(frames);
             words[written..].fill(0);
         }

@@ -68,7 +68,7 @@ proptest! {
                 if table.is_full(0) {
                     grow(&mut table);
                 }
-                let seat = table.insert(record(address, serial as u64));
+                let seat = table.insert(&record(address, serial as u64));
                 table.trace_mut(seat, Which::Freed).copy_from_slice(&[serial, address]);
                 model.insert(address, serial);
             }

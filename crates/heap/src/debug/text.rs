@@ -26,7 +26,7 @@ impl fmt::Display for Report {
                 moment(f, "freed", freed)?;
             }
         }
-        write!(f, "\n  to do: {}", self.to_do())
+        write!(f, "\n  to do: {}", self.remedy())
     }
 }
 
@@ -40,7 +40,7 @@ impl Report {
             Mistake::DoubleFree => write!(f, "double free of {block}"),
             Mistake::UseAfterFree => write!(f, "{call} of a freed block: {block}"),
             Mistake::WriteAfterFree { offset, span } => {
-                write!(f, "write after free to {block}: {}, {offset} bytes from its start", Bytes(span))
+                write!(f, "write after free to {block}: {}, {} from its start", Bytes(span), Bytes(offset))
             }
             Mistake::Touched { offset } => touched(f, self.address, offset, self.block.as_ref()),
             Mistake::WrongLength { given } => write!(f, "{call} with a wrong length, {}, of {block}", Bytes(given)),
@@ -49,14 +49,14 @@ impl Report {
                 write!(f, "{call} with a wrong alignment, {} instead of {right}, of {block}", given.bytes())
             }
             Mistake::Overrun { offset, span } => {
-                write!(f, "write past the end of {block}: {}, {offset} bytes behind the end", Bytes(span))
+                write!(f, "write past the end of {block}: {}, {} behind the end", Bytes(span), Bytes(offset))
             }
             Mistake::Underrun { before, span } => {
-                write!(f, "write before the start of {block}: {}, from {before} bytes before it", Bytes(span))
+                write!(f, "write before the start of {block}: {}, from {} before it", Bytes(span), Bytes(before))
             }
             Mistake::Foreign => write!(f, "{call} of a foreign pointer {:#x}: no block begins there", self.address),
             Mistake::Interior { offset } => {
-                write!(f, "{call} of {:#x}, which is {offset} bytes inside of {block}", self.address)
+                write!(f, "{call} of {:#x}, which is {} inside of {block}", self.address, Bytes(offset))
             }
             Mistake::InUse => write!(f, "{call} of a block that another call is at work on: {block}"),
             Mistake::Race => write!(f, "{call} while another thread is in the same allocator"),
@@ -88,7 +88,7 @@ impl Report {
         }
     }
 
-    fn to_do(&self) -> &'static str {
+    fn remedy(&self) -> &'static str {
         match self.mistake {
             Mistake::Leak => "free it when it is no longer needed, or let a collection or an arena own it",
             Mistake::DoubleFree => "free a block once: of the two places that free it, one is not its owner",

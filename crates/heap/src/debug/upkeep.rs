@@ -10,11 +10,6 @@ use terrace_core::Allocator;
 use super::{DebugAllocator, Found, Handler, table::Table};
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
-    /// The layer below, to ask it what only it can tell or do, as its own `trim`.
-    pub const fn backing(&self) -> &A {
-        &self.backing
-    }
-
     /// Gives back what is free: the quarantine, what [`never_unmap`](super::DebugConfig::never_unmap) keeps included, and the table where
     /// no block is known. Whatever shows of writes after a free is reported. Other threads may use the allocator meanwhile.
     ///

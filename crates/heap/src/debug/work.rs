@@ -20,7 +20,7 @@ use super::{
     record::{Record, State as Life},
     seats::Spare,
     shape::Shape,
-    state::{Caller, Denied, InHand, Named, State},
+    state::{Caller, Denied, Named, State},
 };
 use crate::CallOp;
 
@@ -295,7 +295,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         let mut state = self.lock(Found::Remap);
         state.admitted -= admitted.unwrap_or(0);
         state.promised -= 1;
-        let known = state.seat(&InHand { record: moved.unwrap_or(block.record), ..block });
+        let known = state.seat(&moved.unwrap_or(block.record), &block.allocated);
         if moved.is_some() && self.config.counts() {
             state.count_resize(block.record.len, new_len.get());
         }

@@ -51,7 +51,9 @@ fn changed_values_follow_their_block() {
     let affix = AffixAllocator::new(&ground, 1u32, 2u64);
     let block = affix.alloc(len(100), align(1)).unwrap();
     // SAFETY: a live block.
-    let (before, behind) = unsafe { (affix.prefix(slice(block, 100)), affix.suffix(slice(block, 100))) };
+    let before = unsafe { affix.prefix(slice(block, 100)) };
+    // SAFETY: likewise.
+    let behind = unsafe { affix.suffix(slice(block, 100)) };
     // SAFETY: inside the block of the backing, and nobody else uses it.
     unsafe { before.write(10) };
     // SAFETY: likewise.

@@ -5,6 +5,7 @@ mod support;
 
 mod affix;
 mod bucketize;
+mod compressed;
 mod fallback;
 mod free_list;
 mod limit;
@@ -13,6 +14,7 @@ mod on_oom;
 mod pressure;
 mod segregate;
 mod stats;
+mod transparent;
 mod zeroed;
 
 use std::sync::{Arc, Mutex};

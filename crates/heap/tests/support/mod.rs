@@ -2,6 +2,8 @@
 //! request, and drives any allocator through random programs against a shadow of what must be true.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod collect;
+
 use std::{
     alloc::{Layout, alloc, dealloc},
     cell::{Cell, RefCell},

@@ -17,7 +17,7 @@ use terrace_heap::{
 };
 use terrace_sys::ThreadSlots;
 
-use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, leak, pool};
+use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, debug, leak, pool};
 use crate::stack::{
     Stack,
     combined::{Combined, Layer, MAX_BUCKETS},
@@ -118,6 +118,7 @@ pub fn local(combined: &Combined, ground: Option<&mut Ground>) -> Local {
 fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
     match stack {
         Stack::Smp(on) => Box::new(SmpAllocator::new(boxed(on, ground), ThreadSlots)),
+        Stack::Debug(on) => Box::new(debug(owning(on, ground))),
         Stack::Arena(on) => Box::new(ArenaAllocator::new(boxed(on, ground))),
         Stack::SyncArena(on) => Box::new(SyncArena::new(boxed(on, ground))),
         Stack::Lifo(on) => Box::new(StackAllocator::new(boxed(on, ground))),

@@ -1,7 +1,7 @@
 //! From a stack expression to an allocator.
 //!
 //! ```text
-//! page, system, mimalloc, fixed(N), smp(page), sync_arena(page),
+//! page, system, mimalloc, fixed(N), smp(page), debug(smp(page)), sync_arena(page),
 //! stack(page), arena(page), arena(system)                          types of their own: calls are inlined
 //! any other composition                                            Box<dyn Allocator>: marked "dyn" in the table
 //! a counted stack                                                  Box<dyn Allocator> over a counting ground
@@ -13,8 +13,8 @@ use std::{alloc::System, mem::MaybeUninit, num::NonZeroUsize};
 
 use terrace_core::{Alignment, AllocStats, Allocator, Stats, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, BufferFirstAllocator, FixedBufferAllocator, PoolAllocator, SmpAllocator, StackAllocator,
-    StatsAllocator, SyncArena,
+    ArenaAllocator, BufferFirstAllocator, DebugAllocator, DebugConfig, FixedBufferAllocator, PoolAllocator,
+    SmpAllocator, StackAllocator, StatsAllocator, SyncArena, debug::PrintAndAbort,
 };
 use terrace_sys::{PageAllocator, ThreadSlots};
 
@@ -41,6 +41,7 @@ pub fn is_dynamic(stack: &Stack) -> bool {
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Fixed(_) => false,
         Stack::Plugin(_) => true,
         Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
+        Stack::Debug(backing) => !is_smp_page(backing),
         Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
         Stack::BufferFirst(..) | Stack::Pool(..) | Stack::Combined(_) => true,
     }
@@ -56,6 +57,9 @@ pub fn visit<V: Visitor>(stack: &Stack, visitor: V) -> V::Output {
         Stack::Fixed(bytes) => visitor.local(Ours(FixedBufferAllocator::new(buffer(*bytes))), None),
         Stack::Smp(backing) if **backing == Stack::Page => {
             visitor.shared(Ours(SmpAllocator::with_decommit(PageAllocator, ThreadSlots)), None)
+        }
+        Stack::Debug(backing) if is_smp_page(backing) => {
+            visitor.shared(Ours(debug(SmpAllocator::with_decommit(PageAllocator, ThreadSlots))), None)
         }
         Stack::SyncArena(backing) if **backing == Stack::Page => {
             visitor.shared(Ours(SyncArena::new(PageAllocator)), None)
@@ -128,6 +132,7 @@ pub(super) fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option
             }
             (backing, ground) => Box::new(SmpAllocator::new(boxed_shared(backing, ground)?, ThreadSlots)),
         },
+        Stack::Debug(backing) => Box::new(debug(boxed_shared(backing, ground)?)),
         Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed_shared(backing, ground)?)),
         Stack::Arena(_) | Stack::Lifo(_) | Stack::Fixed(_) | Stack::BufferFirst(..) | Stack::Pool(..) => return None,
         Stack::Combined(combined) if combined.is_shared() => return combined::shared(combined, ground),
@@ -144,6 +149,7 @@ pub(super) fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
     }
     match stack {
         Stack::Smp(backing) => Box::new(SmpAllocator::new(boxed(backing, ground), ThreadSlots)),
+        Stack::Debug(backing) => Box::new(debug(boxed(backing, ground))),
         Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed(backing, ground))),
         Stack::Arena(backing) => Box::new(ArenaAllocator::new(boxed(backing, ground))),
         Stack::Lifo(backing) => Box::new(StackAllocator::new(boxed(backing, ground))),
@@ -158,6 +164,16 @@ pub(super) fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
         Stack::Combined(combined) => combined::local(combined, ground),
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => unreachable!("threads may share it"),
     }
+}
+
+fn is_smp_page(stack: &Stack) -> bool {
+    matches!(stack, Stack::Smp(backing) if **backing == Stack::Page)
+}
+
+/// Aborts at a mistake, with its report. What a trace leaves live at its end is no leak of the replayer's.
+pub(super) fn debug<A: Allocator>(backing: A) -> DebugAllocator<A> {
+    let config = DebugConfig { enable_leak_detection: false, ..DebugConfig::new() };
+    DebugAllocator::with_handler(backing, config, PrintAndAbort)
 }
 
 /// Items of so many bytes.
@@ -212,9 +228,11 @@ pub fn can_hold(stack: &Stack) -> bool {
         |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
     match stack {
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => true,
-        Stack::Smp(backing) | Stack::Arena(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => {
-            can_hold(backing)
-        }
+        Stack::Smp(backing)
+        | Stack::Debug(backing)
+        | Stack::Arena(backing)
+        | Stack::SyncArena(backing)
+        | Stack::Lifo(backing) => can_hold(backing),
         Stack::Fixed(bytes) => has_room(*bytes),
         Stack::BufferFirst(bytes, backing) | Stack::Pool(bytes, backing) => has_room(*bytes) && can_hold(backing),
         Stack::Combined(combined) => combined.parts().into_iter().all(can_hold),

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use super::{SMP_PIECE, Size, Stack};
+use super::{Size, Stack};
 
 /// A combinator and what it stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,23 +122,25 @@ impl Combined {
         }
     }
 
-    /// As [`Stack::too_small_for_smp`]; `whole` is this as a stack.
-    pub fn too_small_for_smp<'a>(&'a self, whole: &'a Stack) -> Option<&'a Stack> {
+    /// As [`Stack::too_small_for`]; `whole` is this as a stack.
+    pub fn too_small_for<'a>(&'a self, whole: &'a Stack, bytes: u64) -> Option<(&'a Stack, u64)> {
+        // A buffer has to have twice the request, wherever it lies; what counts lengths sees the request alone.
+        let request = bytes / 2;
         match self {
-            Self::Layer(Layer::Limit(size), _) if *size < SMP_PIECE => Some(whole),
-            Self::Layer(_, backing) => backing.too_small_for_smp(),
-            Self::Fallback(one, two) => one.too_small_for_smp().and(two.too_small_for_smp()),
+            Self::Layer(Layer::Limit(size), _) if *size < request => Some((whole, request)),
+            Self::Layer(_, backing) => backing.too_small_for(bytes),
+            Self::Fallback(one, two) => one.too_small_for(bytes).and(two.too_small_for(bytes)),
             Self::Bucketize(step, buckets) => {
-                match buckets.get((SMP_PIECE - 1).checked_div(*step).unwrap_or(0) as usize) {
-                    Some(bucket) => bucket.too_small_for_smp(),
-                    None => Some(whole),
+                match buckets.get(request.saturating_sub(1).checked_div(*step).unwrap_or(0) as usize) {
+                    Some(bucket) => bucket.too_small_for(bytes),
+                    None => Some((whole, bytes)),
                 }
             }
             Self::Segregate(size, small, large) => {
-                if *size < SMP_PIECE {
-                    large.too_small_for_smp()
+                if *size < request {
+                    large.too_small_for(bytes)
                 } else {
-                    small.too_small_for_smp()
+                    small.too_small_for(bytes)
                 }
             }
         }

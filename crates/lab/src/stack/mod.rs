@@ -35,6 +35,8 @@ pub enum Stack {
     Plugin(&'static str),
     /// `smp(backing)`: the general-purpose allocator.
     Smp(Box<Stack>),
+    /// `debug(backing)`: finds mistakes in the calls that the trace makes, and in the backing's answers.
+    Debug(Box<Stack>),
     /// `arena(backing)`.
     Arena(Box<Stack>),
     /// `sync_arena(backing)`: an arena for many threads.
@@ -69,7 +71,7 @@ impl Stack {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => true,
-            Self::Smp(backing) | Self::SyncArena(backing) => backing.is_shared(),
+            Self::Smp(backing) | Self::Debug(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
             Self::Combined(combined) => combined.is_shared(),
         }
@@ -85,23 +87,29 @@ impl Stack {
         }
     }
 
-    /// The layer for whose sake `smp` on this stack could serve nothing.
-    pub fn too_small_for_smp(&self) -> Option<&Self> {
+    /// The layer for whose sake `smp` on this stack could serve nothing, and the bytes that it would have to have.
+    pub fn too_small_for_smp(&self) -> Option<(&Self, u64)> {
+        self.too_small_for(SMP_BUFFER_MIN)
+    }
+
+    pub fn too_small_for(&self, bytes: u64) -> Option<(&Self, u64)> {
         match self {
             Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => None,
             Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
-                backing.too_small_for_smp()
+                backing.too_small_for(bytes)
             }
-            Self::Fixed(size) => (*size < SMP_BUFFER_MIN).then_some(self),
+            // What stands before a block is as long as its alignment is strict.
+            Self::Debug(backing) => backing.too_small_for(bytes.saturating_mul(2)),
+            Self::Fixed(size) => (*size < bytes).then_some((self, bytes)),
             Self::BufferFirst(size, backing) => {
-                if *size < SMP_BUFFER_MIN {
-                    backing.too_small_for_smp()
+                if *size < bytes {
+                    backing.too_small_for(bytes)
                 } else {
                     None
                 }
             }
-            Self::Pool(..) => Some(self),
-            Self::Combined(combined) => combined.too_small_for_smp(self),
+            Self::Pool(..) => Some((self, bytes)),
+            Self::Combined(combined) => combined.too_small_for(self, bytes),
         }
     }
 
@@ -109,7 +117,7 @@ impl Stack {
     pub fn stranger(&self) -> Option<&Self> {
         match self {
             Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => Some(self),
-            Self::BufferFirst(_, backing) => backing.stranger(),
+            Self::BufferFirst(_, backing) | Self::Debug(backing) => backing.stranger(),
             Self::Combined(combined) => combined.parts().into_iter().find_map(Self::stranger),
             _ => None,
         }
@@ -124,6 +132,7 @@ impl fmt::Display for Stack {
             Self::Mimalloc => f.write_str("mimalloc"),
             Self::Plugin(name) => f.write_str(name),
             Self::Smp(backing) => write!(f, "smp({backing})"),
+            Self::Debug(backing) => write!(f, "debug({backing})"),
             Self::Arena(backing) => write!(f, "arena({backing})"),
             Self::SyncArena(backing) => write!(f, "sync_arena({backing})"),
             Self::Lifo(backing) => write!(f, "stack({backing})"),
@@ -152,10 +161,11 @@ impl fmt::Display for Size {
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// How each word is written, and what it means.
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 11] = [
     ("page", "the operating system's pages, one mapping a block"),
     ("system", "the C library's malloc"),
     ("smp(STACK)", "the general-purpose allocator of Terrace, for any threads"),
+    ("debug(STACK)", "finds mistakes: double frees, wrong lengths, writes past an end"),
     ("arena(STACK)", "blocks side by side in big pieces, given back at the end"),
     ("sync_arena(STACK)", "the same for threads that share it"),
     ("stack(STACK)", "last in, first out"),
@@ -207,7 +217,7 @@ mod tests {
         }
         let leaf = proptest::strategy::Union::new(leaves);
         leaf.prop_recursive(8, 8, 1, |inner| {
-            (inner.clone(), inner, 0..11, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
+            (inner.clone(), inner, 0..12, 1..=u64::MAX, 0usize..8).prop_map(|(stack, other, layer, size, which)| {
                 let sized = [Layer::Limit(size), Layer::FreeList(size), Layer::Pressure(size)][which % 3];
                 let plain = [Layer::Lock, Layer::Stats, Layer::Affix, Layer::Zeroed][which % 4];
                 let (backing, other) = (Box::new(stack), Box::new(other));
@@ -220,6 +230,7 @@ mod tests {
                     5 => Stack::Combined(Combined::Layer(sized, backing)),
                     6 => Stack::Combined(Combined::Layer(plain, backing)),
                     10 => Stack::Combined(Combined::Bucketize(size, vec![*backing, *other])),
+                    11 => Stack::Debug(backing),
                     7 if backing.stranger().is_none() => Stack::Combined(Combined::Fallback(backing, other)),
                     7 | 8 => Stack::Combined(Combined::Segregate(size, backing, other)),
                     _ => Stack::Pool(size, backing),
@@ -234,6 +245,8 @@ mod tests {
             ("smp(page)", true),
             ("smp(sync_arena(system))", true),
             ("smp(arena(page))", false),
+            ("debug(smp(page))", true),
+            ("debug(arena(page))", false),
             ("sync_arena(fixed(64KiB))", false),
             ("stack(page)", false),
             ("pool(64, page)", false),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")" | NAME
-//!        | "smp(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
+//!        | "smp(" bytes ")" | "debug(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
 //!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! NAME  := what the program has registered; the words above come first
@@ -16,7 +16,7 @@ mod combined;
 
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_BUFFER_MIN, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
+use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -81,6 +81,7 @@ impl Parser<'_> {
             "mimalloc" => Err(self.not_built_in(start, &word)),
             peer if PEERS.contains(&peer) => Err(self.peer(start, peer)),
             "smp" => self.smp(depth),
+            "debug" => Ok(Stack::Debug(self.backing(&word, depth)?)),
             "arena" => Ok(Stack::Arena(self.backing(&word, depth)?)),
             "sync_arena" => Ok(Stack::SyncArena(self.backing(&word, depth)?)),
             "stack" => Ok(Stack::Lifo(self.backing(&word, depth)?)),
@@ -127,13 +128,13 @@ impl Parser<'_> {
         self.skip_spaces();
         let inside = self.at + 1;
         let backing = self.backing("smp", depth)?;
-        let Some(small) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
+        let Some((small, bytes)) = backing.too_small_for_smp() else { return Ok(Stack::Smp(backing)) };
         let message = format!("smp takes pieces of {}, aligned to as much, and {small} has none", Size(SMP_PIECE));
         let remedy = match small {
             Stack::Pool(..) | Stack::Combined(Combined::Bucketize(..)) => {
                 "put the pool on top, as in pool(64, smp(page))".into()
             }
-            _ => format!("make it {} at least", Size(SMP_BUFFER_MIN)),
+            _ => format!("make it {} at least", Size(bytes)),
         };
         Err(self.error(inside, self.at - 1 - inside, message, remedy))
     }

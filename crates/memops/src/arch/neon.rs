@@ -7,7 +7,7 @@ use crate::vector::Vector;
 
 pub(crate) static TABLES: [Ops; 2] = [portable::OPS, neon::OPS];
 
-level!(neon, Level::Neon, copy::any::<uint8x16_t>, fill::any::<uint8x16_t>, compare::any::<uint8x16_t>);
+level!(neon, Level::Neon, copy::any::<uint8x16_t, uint8x16_t>, fill::any::<uint8x16_t>, compare::any::<uint8x16_t>);
 
 /// Whether the machine has the level.
 pub(crate) fn has(level: Level) -> bool {

@@ -8,7 +8,7 @@ use crate::vector::Vector;
 
 pub(crate) static TABLES: [Ops; 2] = [portable::OPS, simd128::OPS];
 
-level!(simd128, Level::Simd128, copy::any::<v128>, fill::any::<v128>, compare::any::<v128>);
+level!(simd128, Level::Simd128, copy::any::<v128, v128>, fill::any::<v128>, compare::any::<v128>);
 
 /// Whether the machine has the level.
 pub(crate) fn has(level: Level) -> bool {

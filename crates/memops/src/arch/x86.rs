@@ -1,7 +1,9 @@
 //! SSE2, which every x86-64 has, AVX2 and AVX-512.
 //!
 //! AVX-512 brings masks: a load or store of 64 bytes that touches the first `len` of them alone, so that no branch asks how many
-//! there are. Beyond 256 bytes its level goes on with registers of 32 bytes, which move as much in a cycle and leave the clock alone.
+//! there are. Comparing up to 64 bytes is one such step, filling up to 15 another; a copy goes without, since a load of what a masked store
+//! has just written waits until it is in the cache. Beyond 256 bytes the level goes on with registers of 32 bytes, which move as much in a
+//! cycle.
 //!
 //! Asking takes up to five `cpuid`, which a hypervisor may trap: a microsecond or so each, at the first call of the process.
 
@@ -12,12 +14,12 @@ use crate::vector::Vector;
 
 pub(crate) static TABLES: [Ops; 4] = [portable::OPS, sse2::OPS, avx2::OPS, avx512::OPS];
 
-level!(sse2, Level::Sse2, copy::any::<__m128i>, fill::any::<__m128i>, compare::any::<__m128i>);
+level!(sse2, Level::Sse2, copy::any::<__m128i, __m128i>, fill::any::<__m128i>, compare::any::<__m128i>);
 level!(
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     avx2,
     Level::Avx2,
-    copy::any::<__m256i>,
+    copy::any::<__m256i, __m256i>,
     fill::any::<__m256i>,
     compare::any::<__m256i>
 );
@@ -25,7 +27,7 @@ level!(
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl")]
     avx512,
     Level::Avx512,
-    copy::any::<__m256i>,
+    copy::any::<__m512i, __m256i>,
     super::fill_masked,
     super::compare_masked
 );

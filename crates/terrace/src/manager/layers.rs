@@ -34,7 +34,8 @@ pub(super) use each;
 impl Layers {
     /// Asks the system for nothing.
     pub fn new<H: Handler + Sync>(config: DebugConfig, handler: &'static H) -> Self {
-        let handler = Told(handler);
+        let stack_trace_frames = if H::WALKS { config.stack_trace_frames } else { 0 };
+        let (config, handler) = (DebugConfig { stack_trace_frames, ..config }, Told(handler));
         if config.enable_safety && config.guard_pages {
             return Self::Paged(DebugAllocator::with_pages(PageAllocator, config, handler));
         }
@@ -104,6 +105,9 @@ impl<H: Handler> AnyHandler for H {
 }
 
 impl Handler for Told {
+    /// Where the one inside cannot, no frames are asked for.
+    const WALKS: bool = true;
+
     fn report(&self, report: &Report) {
         self.0.report(report);
     }
