@@ -44,6 +44,12 @@ impl debug::Handler for Reporter {
 }
 
 type Value = Cell<Rc<u8>>;
+/// A tracked object that may go nowhere.
+struct Leaf(#[expect(dead_code, reason = "it is there for its traits")] Rc<u8>);
+
+impl terrace::gc::Trace for Leaf {
+    fn trace(&self, _: &mut terrace::gc::Marker<'_, Self>) {}
+}
 /// Hooks.
 type Asked = fn(&OutOfMemory) -> bool;
 type Pressed = fn(&Pressure) -> bool;
@@ -205,6 +211,18 @@ table! {
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
+    terrace::manager::Manager:              yes  yes  no    yes   yes;
+    terrace::manager::InitError:            yes  yes  yes   yes   yes;
+    terrace::manager::RegisterError:        yes  yes  yes   yes   yes;
+    terrace::manager::Configured:           yes  yes  yes   yes   yes;
+    terrace::manager::Features:             yes  yes  yes   yes   yes;
+    terrace::gc::Heap<'static, Leaf, All>:  no   no   no    yes   yes;
+    terrace::gc::Marker<'static, Leaf>:     no   no   no    yes   no;
+    terrace::gc::Tracked<Leaf>:             yes  yes  yes   yes   yes;
+    terrace::gc::Due:                       yes  yes  no    yes   yes;
+    terrace::gc::Due<Rc<u8>>:               no   no   no    yes   yes;
+    terrace::gc::HeapStats:                 yes  yes  yes   yes   yes;
+    terrace::gc::Collection:                yes  yes  yes   yes   yes;
 
     testkit::Monitor<All>:                  yes  yes  no    yes   yes;
     testkit::Monitor<Bare>:                 no   no   no    yes   no;

@@ -45,6 +45,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upkeep;
 mod work;
 
 use core::{

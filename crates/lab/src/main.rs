@@ -1,76 +1,8 @@
-//! `lab`: records what a program asks of malloc, replays it over stacks of allocators, says which is best.
-//!
-//! ```text
-//! cli ─▶ commands ─┬─ record/   a program's calls into a trace
-//!                  ├─ open      a trace, or a text format imported on the way
-//!                  ├─ replay/   the same calls again, over each stack, in processes of their own
-//!                  └─ report/   rows, the table, the sentence, JSON
-//! ```
-//!
-//! Exit status: 0; 1 where something failed, with one sentence on stderr; 2 where the command line
-//! is wrong. `record` ends with the recorded program's status.
+//! `cargo lab`: the library's [`main`](terrace_lab::main).
+#![forbid(unsafe_code)]
 
-mod cli;
-mod commands;
-mod json;
-mod open;
-mod own_memory;
-mod progress;
-mod record;
-mod replay;
-mod report;
-mod stack;
-
-use std::{
-    io::{self, ErrorKind},
-    process::ExitCode,
-};
-
-use clap::{Parser, error::ErrorKind as Usage};
-
-use cli::{Cli, Command};
-
-#[global_allocator]
-static OWN_MEMORY: own_memory::OwnMemory = own_memory::OwnMemory;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // To a closed pipe nothing can be said.
-            let _ = error.print();
-            let asked = matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion);
-            return ExitCode::from(if asked { 0 } else { 2 });
-        }
-    };
-    match run(cli.command) {
-        Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<stack::ParseError>() { 2 } else { 1 })
-        }
-    }
-}
-
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
-    match command {
-        Command::Demo(options) => done(commands::demo::run(&options)),
-        Command::Record(options) => commands::record::run(options),
-        Command::Import(options) => done(commands::import::run(&options)),
-        Command::Info(options) => done(commands::info::run(&options)),
-        Command::Replay(options) => done(commands::replay::run(&options)),
-        Command::Compare(options) => done(commands::compare::run(&options)),
-        Command::Bench(options) => done(commands::bench::run(&options)),
-        Command::ReplayChild { job } => done(replay::child::run(&job)),
-    }
-}
-
-/// Whoever read our output has read enough: no error.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == ErrorKind::BrokenPipe)
+    terrace_lab::main()
 }

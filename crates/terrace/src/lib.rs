@@ -3,6 +3,7 @@
 //! ```text
 //!   gpa()               the everyday stack, an instance of your own         gpa.rs
 //!   Global              the same as the program's #[global_allocator]       global.rs
+//!   manager             one allocator for the program, configured once, with figures and an end    manager.rs
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
 //!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; memops, with copy, fill and compare
@@ -37,9 +38,16 @@
 #[cfg(feature = "backtrace")]
 mod backtraced;
 #[cfg(feature = "std")]
+extern crate std;
+
+pub mod gc;
+
+#[cfg(feature = "std")]
 mod global;
 #[cfg(feature = "std")]
 mod gpa;
+#[cfg(feature = "std")]
+pub mod manager;
 
 pub use terrace_core::*;
 pub use terrace_heap::*;

@@ -402,7 +402,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
 
     /// Forgets an `Ending` block and gives it back. One whose pages do not open stays with this allocator for good.
     #[track_caller]
-    fn let_go(&self, record: &Record) {
+    pub(super) fn let_go(&self, record: &Record) {
         if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
             // SAFETY: I2: the block is this call's.
             if !unsafe { pages.open(&self.backing, record.base, &record.shape) } {

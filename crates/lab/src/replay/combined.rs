@@ -140,7 +140,9 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
             Combined::Bucketize(step, stacks) => bucketize!(*step, many(ground, stacks, owning)),
             Combined::Layer(layer, on) => local_layer!(*layer, owning(on, ground)),
         },
-        Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("the parser refuses it as a first side"),
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => {
+            unreachable!("the parser refuses it as a first side")
+        }
     }
 }
 

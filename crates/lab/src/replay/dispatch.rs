@@ -39,6 +39,7 @@ pub trait Visitor {
 pub fn is_dynamic(stack: &Stack) -> bool {
     match stack {
         Stack::Page | Stack::System | Stack::Mimalloc | Stack::Fixed(_) => false,
+        Stack::Plugin(_) => true,
         Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
         Stack::Debug(backing) => !is_smp_page(backing),
         Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
@@ -123,6 +124,7 @@ pub(super) fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option
         Stack::Mimalloc => over_ground(terrace_core::GlobalBacking::new(&mimalloc::MiMalloc), ground),
         #[cfg(not(feature = "mimalloc"))]
         Stack::Mimalloc => unreachable!("the parser refuses a peer that is not built in"),
+        Stack::Plugin(name) => over_ground(plugin(name), ground),
         Stack::Smp(backing) => match (&**backing, ground) {
             (Stack::Page, None) => Box::new(SmpAllocator::with_decommit(PageAllocator, ThreadSlots)),
             (Stack::Page, Some(ground)) => {
@@ -160,7 +162,7 @@ pub(super) fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
         }
         Stack::Pool(bytes, backing) => Box::new(pool(*bytes, boxed(backing, ground))),
         Stack::Combined(combined) => combined::local(combined, ground),
-        Stack::Page | Stack::System | Stack::Mimalloc => unreachable!("threads may share it"),
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => unreachable!("threads may share it"),
     }
 }
 
@@ -185,6 +187,11 @@ pub(super) fn buffer_ground(bytes: u64, ground: Option<&mut Ground>) {
     if let Some(ground) = ground {
         *ground = Some(leak(Buffer(bytes)));
     }
+}
+
+/// The allocator that the program has registered under a name.
+fn plugin(name: &str) -> &'static (dyn Allocator + Sync) {
+    terrace::manager::registered(name).expect("the parser knows registered names only, and none is ever taken back")
 }
 
 /// As strict as the items' size keeps for free, at least malloc's and at most a page's.
@@ -220,7 +227,7 @@ pub fn can_hold(stack: &Stack) -> bool {
     let has_room =
         |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
     match stack {
-        Stack::Page | Stack::System | Stack::Mimalloc => true,
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => true,
         Stack::Smp(backing)
         | Stack::Debug(backing)
         | Stack::Arena(backing)

@@ -31,6 +31,8 @@ pub enum Stack {
     System,
     /// `mimalloc`: a peer, there when the lab was built with the feature of that name.
     Mimalloc,
+    /// A name of [`terrace::manager::register`]: an allocator of the program that the lab is part of.
+    Plugin(&'static str),
     /// `smp(backing)`: the general-purpose allocator.
     Smp(Box<Stack>),
     /// `debug(backing)`: finds mistakes in the calls that the trace makes, and in the backing's answers.
@@ -68,7 +70,7 @@ impl Stack {
     /// Whether many threads may call it at once: what `Sync` says of its Rust type.
     pub fn is_shared(&self) -> bool {
         match self {
-            Self::Page | Self::System | Self::Mimalloc => true,
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => true,
             Self::Smp(backing) | Self::Debug(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
             Self::Combined(combined) => combined.is_shared(),
@@ -92,7 +94,7 @@ impl Stack {
 
     pub fn too_small_for(&self, bytes: u64) -> Option<(&Self, u64)> {
         match self {
-            Self::Page | Self::System | Self::Mimalloc => None,
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => None,
             Self::Smp(backing) | Self::Arena(backing) | Self::SyncArena(backing) | Self::Lifo(backing) => {
                 backing.too_small_for(bytes)
             }
@@ -114,7 +116,7 @@ impl Stack {
     /// The layer for whose sake it cannot tell its own blocks from those of others, as the first side of a fallback must.
     pub fn stranger(&self) -> Option<&Self> {
         match self {
-            Self::Page | Self::System | Self::Mimalloc => Some(self),
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => Some(self),
             Self::BufferFirst(_, backing) | Self::Debug(backing) => backing.stranger(),
             Self::Combined(combined) => combined.parts().into_iter().find_map(Self::stranger),
             _ => None,
@@ -128,6 +130,7 @@ impl fmt::Display for Stack {
             Self::Page => f.write_str("page"),
             Self::System => f.write_str("system"),
             Self::Mimalloc => f.write_str("mimalloc"),
+            Self::Plugin(name) => f.write_str(name),
             Self::Smp(backing) => write!(f, "smp({backing})"),
             Self::Debug(backing) => write!(f, "debug({backing})"),
             Self::Arena(backing) => write!(f, "arena({backing})"),
@@ -174,7 +177,8 @@ const WORDS: [(&str, &str); 11] = [
 
 /// The words, one a line, for the help and the errors.
 pub fn words() -> String {
-    all_words().fold(String::new(), |mut text, (word, meaning)| {
+    let plugins = plugins().into_iter().map(|name| (name, "registered by this program"));
+    all_words().copied().chain(plugins).fold(String::new(), |mut text, (word, meaning)| {
         let _ = write!(text, "\n  {word:<29} {meaning}");
         text
     })
@@ -182,6 +186,21 @@ pub fn words() -> String {
 
 fn all_words() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     WORDS.iter().chain(&combined::WORDS)
+}
+
+/// The names that the program has registered.
+fn plugins() -> Vec<&'static str> {
+    terrace::manager::names()
+}
+
+/// Whether a word already means something, so that no plug-in can have it.
+pub fn is_taken(name: &str) -> bool {
+    parse::PEERS.contains(&name) || all_words().any(|(word, _)| word_of(word) == name)
+}
+
+/// `smp` of `smp(STACK)`.
+fn word_of(written: &str) -> &str {
+    written.split_once('(').map_or(written, |(word, _)| word)
 }
 
 #[cfg(test)]

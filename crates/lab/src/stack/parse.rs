@@ -1,10 +1,11 @@
 //! The parser of stack expressions, by recursive descent over characters.
 //!
 //! ```text
-//! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")"
+//! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")" | NAME
 //!        | "smp(" bytes ")" | "debug(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
 //!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
+//! NAME  := what the program has registered; the words above come first
 //! ```
 //!
 //! An error points at the character where the reading stopped and names what would have been right.
@@ -18,7 +19,7 @@ use std::fmt;
 use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
-const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
+pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
 
 /// Why a text is no stack, where, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +99,10 @@ impl Parser<'_> {
                 let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
                 Ok(Stack::Pool(size, backing))
             }
-            _ => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
+            _ => match super::plugins().into_iter().find(|name| *name == word) {
+                Some(name) => self.leaf(Stack::Plugin(name)),
+                None => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
+            },
         }
     }
 
@@ -202,7 +206,7 @@ impl Parser<'_> {
     }
 
     fn unknown(&self, start: usize, word: &str) -> ParseError {
-        let names = all_words().map(|(word, _)| word.split_once('(').map_or(*word, |(name, _)| name));
+        let names = all_words().map(|(word, _)| super::word_of(word)).chain(super::plugins());
         let (width, message) = match (word.is_empty(), self.chars.get(start)) {
             (false, _) => (self.at - start, format!("{word} is no word of a stack")),
             (true, Some(found)) => (1, format!("{found:?} begins no stack")),
