@@ -203,9 +203,8 @@ fn next_usable(entries: &[MapEntry], at: u64) -> Option<(u64, u64)> {
         } else if entries.iter().any(|entry| !reserved(&entry) && inside(&entry)) {
             let mut end = at;
             // As far as usable entries reach without a gap, and no further than the next reserved one.
-            while let Some(entry) = entries
-                .iter()
-                .find(|entry| !reserved(entry) && entry.base.0 <= end && end < entry.base.0 + entry.bytes)
+            while let Some(entry) =
+                entries.iter().find(|entry| !reserved(entry) && entry.base.0 <= end && end < entry.base.0 + entry.bytes)
             {
                 end = entry.base.0 + entry.bytes;
             }
@@ -259,11 +258,8 @@ mod tests {
             (0xfeff_c000, 0x4000, 2),
             (0x1_0000_0000, 0x4000_0000, 1),
         ];
-        let entries = e820.map(|(base, bytes, kind)| MapEntry {
-            base: PhysAddr(base),
-            bytes,
-            kind: MemoryKind::from_e820(kind),
-        });
+        let entries =
+            e820.map(|(base, bytes, kind)| MapEntry { base: PhysAddr(base), bytes, kind: MemoryKind::from_e820(kind) });
         let map = MemoryMap::new(&entries).expect("a map");
         let ranges = [Frames::new(0, 0x9f), Frames::new(0x100, 0xbfee0), Frames::new(0x10_0000, 0x4_0000)];
         assert_eq!(map.ranges(), ranges);

@@ -1,0 +1,153 @@
+//! Threads that race for frames, with an owner noted for each, and yields where a claim can be lost.
+//!
+//! ```text
+//!  owners   [ 0 │ 0 │ 3 │ 3 │ 1 │ … ]   a byte a frame: who has it; a swap that finds another is a double allocation
+//!  hooks    load ── between(): yield now and then ── compare-exchange ── lost(): counted
+//! ```
+//!
+//! `TERRACE_FRAME_STRESS` is the number of operations a thread and order, 20 000 by default.
+
+use core::cell::Cell;
+use std::{
+    env,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    thread, vec,
+    vec::Vec,
+};
+
+use crate::{BitmapAllocator, BuddyAllocator, Frame, FrameAllocator, Frames, MemoryMap, Order};
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+std::thread_local! {
+    /// A generator of yields; 0 means that this thread never yields.
+    static YIELDS: Cell<u64> = const { Cell::new(0) };
+    static TOUCHED: Cell<usize> = const { Cell::new(0) };
+}
+
+fn random(state: &Cell<u64>) -> u64 {
+    let mut x = state.get();
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    state.set(x);
+    x
+}
+
+/// Called between the load and the compare-exchange of every claim.
+pub(crate) fn yield_sometimes() {
+    YIELDS.with(|state| {
+        if state.get() != 0 && random(state).is_multiple_of(16) {
+            thread::yield_now();
+        }
+    });
+}
+
+pub(crate) fn count_lost() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn count_touched() {
+    TOUCHED.with(|count| count.set(count.get() + 1));
+}
+
+/// The words of metadata that `act` touched on this thread.
+fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
+    let before = TOUCHED.get();
+    let result = act();
+    (result, TOUCHED.get() - before)
+}
+
+fn steps() -> usize {
+    env::var("TERRACE_FRAME_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+}
+
+/// Who owns each frame.
+struct Owners {
+    first: usize,
+    of: Vec<AtomicU8>,
+}
+
+impl Owners {
+    fn new(span: Frames) -> Self {
+        Self { first: span.start.0, of: (0..span.count).map(|_| AtomicU8::new(0)).collect() }
+    }
+
+    fn change(&self, start: Frame, order: Order, from: u8, to: u8) {
+        for frame in start.0..start.0 + order.frames() {
+            let found = self.of[frame - self.first].swap(to, Ordering::Relaxed);
+            assert_eq!(found, from, "frame {frame} goes from {from} to {to}");
+        }
+    }
+}
+
+/// One thread's part: fills and empties its share in bursts.
+fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, steps: usize) {
+    YIELDS.set(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let choice = Cell::new(u64::from(me) << 32 | 77);
+    let mut mine: Vec<Frame> = Vec::new();
+    for step in 0..steps {
+        if step % 997 == 0 {
+            frames.drain();
+        }
+        if !mine.is_empty() && (random(&choice) % 4 == 0 || mine.len() > 40) {
+            let at = (random(&choice) % mine.len() as u64) as usize;
+            let start = mine.swap_remove(at);
+            owners.change(start, order, me, 0);
+            frames.free_order(start, order).expect("it is this thread's");
+        } else if let Ok(start) = frames.alloc_order(order) {
+            owners.change(start, order, 0, me);
+            mine.push(start);
+        } else if let Some(start) = mine.pop() {
+            owners.change(start, order, me, 0);
+            frames.free_order(start, order).expect("it is this thread's");
+        }
+    }
+    for start in mine {
+        owners.change(start, order, me, 0);
+        frames.free_order(start, order).expect("it is this thread's");
+    }
+    YIELDS.set(0);
+}
+
+/// All of the memory is there again, and as one.
+fn storm(name: &str, frames: &(dyn FrameAllocator + Sync), orders: &[u32], threads: u8) {
+    let owners = Owners::new(frames.span());
+    let (all, lost) = (frames.free_frames(), LOST.load(Ordering::Relaxed));
+    for order in orders.iter().filter_map(|&log2| Order::new(log2)) {
+        // Owners are noted frame by frame, which is the test's cost.
+        let steps = (steps() / order.frames().div_ceil(64)).max(40);
+        thread::scope(|scope| {
+            for me in 1..=threads {
+                let owners = &owners;
+                scope.spawn(move || race(frames, owners, me, order, steps));
+            }
+        });
+        frames.drain();
+        assert_eq!(frames.free_frames(), all, "{name}: frames are lost or found at {order:?}");
+    }
+    let whole = frames.alloc_order(Order::new(13).expect("up to 20")).expect("what was freed is one again");
+    frames.free_order(whole, Order::new(13).expect("up to 20")).expect("it is ours");
+    std::eprintln!("{name}: {} compare-exchanges lost", LOST.load(Ordering::Relaxed) - lost);
+}
+
+/// 64 MiB, so that high orders run out.
+fn small_map() -> MemoryMap {
+    MemoryMap::of(Frames::new(1 << 15, 1 << 14)).expect("a map")
+}
+
+const ORDERS: [u32; 10] = [0, 1, 3, 5, 6, 7, 8, 9, 10, 13];
+
+#[test]
+fn a_bitmap_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; BitmapAllocator::metadata_bytes(1 << 14) / 8];
+    let frames = BitmapAllocator::new(&small_map(), &mut storage).expect("enough storage");
+    storm("bitmap", &frames, &ORDERS, 4);
+}
+
+#[test]
+fn a_buddy_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; BuddyAllocator::metadata_bytes(1 << 14, Order::MIN) / 8];
+    let frames = BuddyAllocator::new(&small_map(), &mut storage).expect("enough storage");
+    storm("buddy", &frames, &ORDERS, 4);
+}
