@@ -34,7 +34,7 @@ use crate::{
     map::MemoryMap,
     plan::{self, Plan},
     storage::Storage,
-    types::{Frame, FrameError, Frames, Misuse, Order},
+    types::{Frame, FrameError, Frames, Misuse},
     word::{BLOCK, BLOCK_ORDER},
 };
 

@@ -199,9 +199,4 @@ impl<'m> Tree<'m> {
         self.index.unmark(word / WORD, 1 << (word % WORD), HELD);
         self.settle(word);
     }
-
-    /// How many words there are.
-    pub(crate) fn len(&self) -> usize {
-        self.words.len()
-    }
 }

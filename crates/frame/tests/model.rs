@@ -2,10 +2,15 @@
 
 mod judge;
 
+use std::cell::Cell;
+
 use judge::{Traits, batches_are_calls_in_a_row, holey, refuses_what_is_bad, run, steps};
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
-use terrace_frame::{BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameError, Frames, MemoryMap, Order};
+use terrace_frame::{
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameError, Frames, HybridAllocator, MemoryMap, Order,
+};
+use terrace_sync::{NoSlots, Slots};
 
 const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true };
 const SMALL: usize = 32_768;
@@ -18,8 +23,24 @@ fn small_map() -> MemoryMap {
     MemoryMap::of(Frames::new(SMALL, SMALL)).expect("a map")
 }
 
+/// Callers come from one slot after the other, and from none.
+#[derive(Default)]
+struct Turns(Cell<usize>);
+
+// SAFETY: one thread, which leaves before it enters again.
+unsafe impl Slots for Turns {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn enter(&self) -> usize {
+        self.0.set((self.0.get() + 1) % 4);
+        self.0.get()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
 
     #[test]
     fn a_bitmap_does_what_a_set_does(program in steps()) {
@@ -44,6 +65,20 @@ proptest! {
         let frames = ClassicBuddyAllocator::new_in(&holey(), &SystemAllocator).expect("memory");
         run(&frames, &holey(), Traits { boundaries: true, ..ONE }, &program);
     }
+
+    #[test]
+    fn a_hybrid_does_what_a_set_does(program in steps()) {
+        let frames = HybridAllocator::new_in(&holey(), NoSlots, &SystemAllocator).expect("memory");
+        run(&frames, &holey(), ONE, &program);
+    }
+
+    #[test]
+    fn a_hybrid_with_slots_does_what_a_set_does(program in steps(), threshold in 1usize..=512) {
+        let frames = HybridAllocator::new_in(&holey(), Turns::default(), &SystemAllocator).expect("memory");
+        // A threshold of 1 leaves what lies in no whole block alone.
+        let exact = threshold > 1;
+        run(&frames.with_threshold(threshold), &holey(), Traits { exact, ..ONE }, &program);
+    }
 }
 
 #[test]
@@ -51,6 +86,8 @@ fn bad_requests_and_frees_are_refused() {
     let map = small_map();
     refuses_what_is_bad(&BitmapAllocator::new_in(&map, &SystemAllocator).expect("memory"), &map);
     refuses_what_is_bad(&ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"), &map);
+    refuses_what_is_bad(&HybridAllocator::new_in(&map, NoSlots, &SystemAllocator).expect("memory"), &map);
+    refuses_what_is_bad(&HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory"), &map);
     for log2 in [0, 5, 9] {
         refuses_what_is_bad(&BuddyAllocator::new_in(&map, leaf(log2), &SystemAllocator).expect("memory"), &map);
     }
@@ -61,6 +98,7 @@ fn batches_go_as_far_as_they_can() {
     let map = small_map();
     batches_are_calls_in_a_row(&BitmapAllocator::new_in(&map, &SystemAllocator).expect("memory"));
     batches_are_calls_in_a_row(&ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"));
+    batches_are_calls_in_a_row(&HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory"));
     batches_are_calls_in_a_row(&BuddyAllocator::new_in(&map, Order::MIN, &SystemAllocator).expect("memory"));
 }
 
@@ -77,6 +115,10 @@ fn storage_that_is_too_small_is_refused() {
             let bytes = BuddyAllocator::metadata_bytes(span, leaf(9));
             assert!(BuddyAllocator::with_leaf(&map, leaf(9), &mut words[skip..skip + bytes / 8]).is_ok());
             assert_eq!(BuddyAllocator::new(&map, &mut words[..skip]).unwrap_err(), FrameError::InvalidSize);
+            let bytes = HybridAllocator::metadata_bytes(span, 3);
+            let enough = &mut words[skip..skip + bytes / 8];
+            assert!(HybridAllocator::with_slots(&map, Turns::default(), enough).is_ok());
+            assert_eq!(HybridAllocator::new(&map, &mut words[..skip]).unwrap_err(), FrameError::InvalidSize);
             let bytes = ClassicBuddyAllocator::metadata_bytes(span);
             assert!(ClassicBuddyAllocator::new(&map, &mut words[skip..skip + bytes / 8]).is_ok());
             assert_eq!(
