@@ -11,7 +11,8 @@
 //! The contract:
 //! 1. **Disjoint.** A frame that was handed out is handed out to nobody else until it is freed.
 //! 2. **Fit.** A run has exactly the count asked for, begins at a multiple of the alignment, lies in the map and in `within`.
-//! 3. **Refusal.** After an error everything is as it was. A request that nothing can serve is an error, never a panic.
+//! 3. **Refusal.** After an error everything is as it was. A request that nothing can serve is an error, never a panic. A refusal
+//!    in a race may have missed what another thread was freeing, or splitting, at that moment; alone it misses nothing.
 //! 4. **Misuse.** To free a frame that is free, or none of the map, is reported. A misuse that races with the calls that it
 //!    misuses, or comes after the frame has been handed out again, cannot always be told from a free of its owner's.
 //! 5. **Parts.** An allocator without boundaries takes back any frames that are handed out, in parts or several runs

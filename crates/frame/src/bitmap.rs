@@ -35,7 +35,7 @@ use crate::{
     plan::{self, Plan},
     storage::Storage,
     types::{Frame, FrameError, Frames, Misuse},
-    word::{BLOCK, BLOCK_ORDER},
+    word::{BLOCK, BLOCK_ORDER, WORD},
 };
 
 /// Hands out runs of frames of any length.
@@ -94,7 +94,7 @@ impl<'m, B> BitmapAllocator<'m, B> {
     fn over(map: &MemoryMap, storage: Storage<'m, B>) -> Self {
         let plan = Plan::new(map.span());
         let (bits, index) = storage.words().split_at(plan.bits_words());
-        let blocks = Blocks::new(bits, plan.skip, Index::new(index, plan.groups * crate::word::WORD));
+        let blocks = Blocks::new(bits, plan.skip, Index::new(index, plan.groups * WORD));
         for range in map.ranges() {
             for (frame, count) in plan::split(range.start.0 - plan.base, range.count, BLOCK) {
                 blocks.put(frame, count);
@@ -161,11 +161,9 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
             return Err(Misuse::Outside);
         }
         let start = frames.start.0 - self.base;
-        if frames.count == 1 {
-            if !self.blocks.put_bit(start) {
-                return Err(Misuse::AlreadyFree);
-            }
-            if self.blocks.settle_bit(start) {
+        if start % WORD + frames.count <= WORD {
+            let free = self.blocks.put_in_word(start, frames.count).ok_or(Misuse::AlreadyFree)?;
+            if self.blocks.settle_word(start, free) {
                 self.blocks.register(start / BLOCK);
             }
             return Ok(());

@@ -201,7 +201,9 @@ impl<'m> Blocks<'m> {
                     self.words[first + word].fetch_or(mask, Ordering::SeqCst);
                 }
                 // Who looked meanwhile saw less than there is: register what was put back.
-                (block + start / BLOCK..=block + (start + count - 1) / BLOCK).for_each(|block| self.register(block));
+                (block + start / BLOCK..=block + (start + count - 1) / BLOCK).for_each(|block| {
+                    self.register(block);
+                });
                 return false;
             }
         }
@@ -221,13 +223,33 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// Makes a frame free. `false`: it was.
+    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has changed.
     #[inline]
-    pub(crate) fn put_bit(&self, frame: usize) -> bool {
+    pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
         let (word, bit) = self.place(frame);
-        hook::touched();
-        // SeqCst: Release for the frame's next owner, and before the look at the index.
-        self.words[word].fetch_or(1 << bit, Ordering::SeqCst) & 1 << bit == 0
+        let run = word::ones(bit, count as u32);
+        let mut free = self.load(word);
+        while free & run == 0 {
+            // SeqCst: Release for the run's next owner, and before the look at the index.
+            let put = self.words[word].compare_exchange(free, free | run, Ordering::SeqCst, Ordering::Relaxed);
+            match put {
+                Ok(_) => return Some(free | run),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+
+    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is the caller's
+    /// and held: nobody else writes its words (H2), so plain stores do.
+    pub(crate) fn fill(&self, block: usize, count: usize) {
+        let first = self.first_word(block);
+        for word in count / WORD..WORDS {
+            let taken = count.saturating_sub(word * WORD);
+            hook::touched();
+            // Release: pairs with the claims of these frames.
+            self.words[first + word].store(!0 << taken, Ordering::Release);
+        }
     }
 
     /// Makes a run free, none of whose frames is, and which lies in one block.
@@ -235,30 +257,27 @@ impl<'m> Blocks<'m> {
         let (first, _) = self.place(frame - frame % WORD);
         for (word, mask) in word::pieces(frame % WORD, count) {
             hook::touched();
-            // SeqCst: as in `put_bit`.
+            // SeqCst: as in `put_in_word`.
             self.words[first + word].fetch_or(mask, Ordering::SeqCst);
         }
     }
 
-    /// After a put of `frame` alone: brings its block's registration up to it. `true`: the block is free as a whole, and not registered.
+    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it. `true`: the
+    /// block is free as a whole, and not registered.
     #[inline]
-    pub(crate) fn settle_bit(&self, frame: usize) -> bool {
+    pub(crate) fn settle_word(&self, frame: usize, free: u64) -> bool {
         let block = frame / BLOCK;
         if self.index.has(block, HELD) {
             return false;
         }
-        let (word, bit) = self.place(frame);
-        let free = self.load(word);
         if free == !0 {
             return self.settle(block);
         }
-        if free >> bit & 1 == 1 {
-            self.index.set(block, word::order_at(free, bit));
-        }
+        self.index.set(block, word::order_at(free, (frame % WORD) as u32));
         false
     }
 
-    /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_bit`](Self::settle_bit).
+    /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_word`](Self::settle_word).
     pub(crate) fn settle(&self, block: usize) -> bool {
         if self.index.has(block, HELD) {
             return false;
@@ -271,17 +290,13 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// Brings the block's registration up to what is free there, all of it included.
-    pub(crate) fn register(&self, block: usize) {
-        if self.settle(block) {
+    /// Brings the block's registration up to what is free there, all of it included. `true`: all of it is.
+    pub(crate) fn register(&self, block: usize) -> bool {
+        let full = self.settle(block);
+        if full {
             self.index.set(block, BLOCK_ORDER);
         }
-    }
-
-    /// Takes a block out of a class that it was found in without what the class promises.
-    fn demote(&self, block: usize, class: u32) {
-        self.index.clear(block, class);
-        self.register(block);
+        full
     }
 
     /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held then.
@@ -301,15 +316,16 @@ impl<'m> Blocks<'m> {
                 }
                 if let Some(frame) = self.take(block, want) {
                     if hold {
-                        self.index.clear(block, class);
+                        self.index.clear_all(block); // Or they would say too much when the hold ends.
                     }
                     return Some(frame);
                 }
                 if hold {
+                    self.index.clear_all(block);
                     self.let_go(block);
-                }
-                if word::max_order_of(&self.bits(block)).is_none_or(|order| order < class) {
-                    self.demote(block, class);
+                } else if word::max_order_of(&self.bits(block)).is_none_or(|order| order < class) {
+                    self.index.clear_all(block);
+                    self.register(block);
                 }
             }
         }
@@ -319,8 +335,7 @@ impl<'m> Blocks<'m> {
     /// Ends a hold. `true`: the block is free as a whole, and registered so.
     pub(crate) fn let_go(&self, block: usize) -> bool {
         self.index.unmark(block / WORD, 1 << (block % WORD), HELD);
-        self.register(block);
-        self.bits(block) == [!0; WORDS]
+        self.register(block)
     }
 
     /// Claims a block that is free as a whole.

@@ -105,7 +105,7 @@ impl<'m, B> BuddyAllocator<'m, B> {
 
     fn over(map: &MemoryMap, leaf: Order, storage: Storage<'m, B>) -> Self {
         let (first, words) = plan::tree_span(map.span(), leaf);
-        let (bits, index) = storage.words().split_at(words.next_multiple_of(crate::word::WORDS));
+        let (bits, index) = storage.words().split_at(words.next_multiple_of(plan::LINE));
         let tree = Tree::new(&bits[..words], first, Index::new(index, words));
         let buddy = Self { map: map.clone(), leaf, base: first * WORD * leaf.frames(), tree, storage };
         for range in map.ranges() {

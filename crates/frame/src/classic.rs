@@ -117,7 +117,7 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
         if count >= NONE {
             return Err(FrameError::InvalidSize);
         }
-        let lists = [const { Lock::new(NONE) }; ORDERS as usize];
+        let lists = terrace_sync::repeat!(Lock::new(NONE); ORDERS as usize);
         let buddy = Self { map: map.clone(), base: start.0, notes: storage.words(), lists, storage };
         // From the top, so that what is lowest is handed out first.
         for range in map.ranges().iter().rev() {

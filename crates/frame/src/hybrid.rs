@@ -52,7 +52,7 @@ use crate::{
     storage::Storage,
     tree::Tree,
     types::{Frame, FrameError, Frames, Misuse, Order},
-    word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER, WORDS},
+    word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
 /// The words of a slot: two for small requests, by the order, one for large ones.
@@ -144,8 +144,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let plan = Plan::new(map.span());
         let (bits, rest) = storage.words().split_at(plan.bits_words());
         let (index, rest) = rest.split_at(plan.index_words());
-        let (lanes, rest) = rest.split_at((slots.count() + 1) * WORDS);
-        let (units, tree) = rest.split_at(plan.groups.next_multiple_of(WORDS));
+        let (lanes, rest) = rest.split_at((slots.count() + 1) * plan::LINE);
+        let (units, tree) = rest.split_at(plan.groups.next_multiple_of(plan::LINE));
         lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
         let hybrid = Self {
             lanes,
@@ -167,11 +167,11 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that have none.
     #[inline]
     fn lane(&self, number: usize, lane: usize) -> &AtomicU64 {
-        self.lanes.get(number * WORDS + lane).unwrap_or(&self.lanes[lane])
+        self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
     }
 
     /// A small run of `order`, 0 to 9, for the slot whose lane it is, which did not have it in its word.
-    #[cold]
+    #[inline(never)]
     fn refill(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
         let word = lane.load(Ordering::Relaxed);
         if word != NOTHING
@@ -208,8 +208,9 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             self.blocks.index.mark(block, HELD);
         }
         self.blocks.index.mark(block, SPLIT);
-        if want.count < BLOCK {
-            // Nobody else looks for free frames here yet (H2), so that the order of these puts does not matter.
+        if hold {
+            self.blocks.fill(block, want.count);
+        } else if want.count < BLOCK {
             self.blocks.put(block * BLOCK + want.count, BLOCK - want.count);
             self.blocks.register(block);
         }
@@ -219,6 +220,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// Moves a block that is free as a whole from the bitmap to the buddy, if nobody is quicker.
     fn give_back(&self, block: usize) {
         if self.blocks.take_whole(block) {
+            self.blocks.index.clear_all(block);
             self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
             self.tree.put(block, 1);
         }
@@ -228,7 +230,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     fn gather(&self) {
         for (at, lane) in self.lanes.iter().enumerate() {
             let word = lane.swap(NOTHING, Ordering::Relaxed);
-            match at % WORDS {
+            match at % plan::LINE {
                 LARGE if word != NOTHING => self.tree.let_go(word as usize),
                 LARGE => {}
                 _ => self.end_hold(word),
@@ -366,7 +368,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
 
     /// A run of `order`, before anything is given up.
     #[inline]
-    fn of_order(&self, order: u32) -> Option<usize> {
+    pub(crate) fn of_order(&self, order: u32) -> Option<usize> {
         let number = self.slots.enter();
         let frame = if order < BLOCK_ORDER && 1 << order < self.threshold {
             let lane = self.lane(number, usize::from(order >= MANY));
@@ -388,6 +390,9 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             self.alloc_large(&want, None)
         };
         self.slots.leave(number);
+        if number == 0 {
+            self.slots.claim(); // For the next time.
+        }
         frame
     }
 
@@ -437,7 +442,7 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             return Err(Misuse::Outside);
         }
         let start = frames.start.0 - self.base;
-        if frames.count > 1 {
+        if start % BLOCK + frames.count > BLOCK || frames.count == BLOCK {
             if self.has_any(start, frames.count) {
                 return Err(Misuse::AlreadyFree);
             }
@@ -448,11 +453,16 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         if self.tree.has(block) {
             return Err(Misuse::AlreadyFree);
         }
-        self.split(block);
-        if !self.blocks.put_bit(start) {
-            return Err(Misuse::AlreadyFree);
+        if start % WORD + frames.count > WORD {
+            if self.blocks.has_any(start, frames.count) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.put_part(start, frames.count);
+            return Ok(());
         }
-        if self.blocks.settle_bit(start) {
+        self.split(block);
+        let free = self.blocks.put_in_word(start, frames.count).ok_or(Misuse::AlreadyFree)?;
+        if self.blocks.settle_word(start, free) {
             self.give_back(block);
         }
         Ok(())

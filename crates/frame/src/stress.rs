@@ -188,3 +188,44 @@ fn a_hybrid_gives_no_frame_to_two_threads() {
     let frames = HybridAllocator::with_slots(&small_map(), Numbers, &mut storage).expect("enough storage");
     storm("hybrid", &frames, &ORDERS, 5);
 }
+
+/// Every operation's worst case in words of bits, as the tables at the top of the files say. Words of the index are counted by visits.
+#[test]
+fn operations_touch_no_more_words_than_they_say() {
+    const FRAMES: usize = 1 << 18;
+    let map = MemoryMap::of(Frames::new(0, FRAMES)).expect("a map");
+    let mut storage = vec![0; HybridAllocator::metadata_bytes(FRAMES, 8) / 8];
+    let frames = HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage");
+    for log2 in 0..=17 {
+        let order = Order::new(log2).expect("up to 20");
+        // Full, half empty in a pattern, then full again: the search meets all kinds of blocks.
+        let mut runs = Vec::new();
+        let (mut most_alloc, mut most_free) = (0, 0);
+        for round in 0..2 {
+            loop {
+                let (run, words) = touched(|| frames.of_order(log2));
+                let Some(run) = run else { break };
+                runs.push(Frame(run));
+                most_alloc = most_alloc.max(words);
+            }
+            assert_eq!(frames.free_frames(), 0, "{order:?}");
+            let mut kept = Vec::new();
+            for (at, run) in runs.drain(..).enumerate() {
+                if round == 1 || at * 7 % 16 < 8 {
+                    let (result, words) = touched(|| frames.free_order(run, order));
+                    assert_eq!(result, Ok(()));
+                    most_free = most_free.max(words);
+                } else {
+                    kept.push(run);
+                }
+            }
+            runs = kept;
+        }
+        frames.drain();
+        // A held block that is empty is let go (8), the next is found in its class (visit and 8), or comes new (tree 2, 8 filled).
+        let alloc = if log2 < 9 { 48 } else { 4 + 3 * (1 << log2.saturating_sub(15)) };
+        // The run's words looked at and written, the block's 8, and 8 + 2 to give it back.
+        let free = if log2 < 9 { 2 * 8 + 8 + 8 + 2 } else { 3 << log2.saturating_sub(15) };
+        assert!(most_alloc <= alloc && most_free <= free, "{order:?}: {most_alloc} of {alloc}, {most_free} of {free}");
+    }
+}

@@ -115,15 +115,15 @@ impl<'m> Tree<'m> {
                 }
                 if let Some(unit) = self.take_in(word, order, from, to) {
                     if hold {
-                        self.index.clear(word, class);
+                        self.index.clear_all(word); // Or they would say too much when the hold ends.
                     }
                     return Some(unit);
                 }
                 if hold {
+                    self.index.clear_all(word);
                     self.let_go(word);
-                }
-                if word::max_order(self.load(word)).is_none_or(|order| order < class) {
-                    self.index.clear(word, class);
+                } else if word::max_order(self.load(word)).is_none_or(|order| order < class) {
+                    self.index.clear_all(word);
                     self.settle(word);
                 }
             }
