@@ -85,7 +85,7 @@ impl ClassicBuddyAllocator<'_> {
     /// Bytes of storage that are enough for a map whose span is so many frames, holes included.
     #[must_use]
     pub const fn metadata_bytes(frames: usize) -> usize {
-        (frames + 8) * 8
+        frames.next_multiple_of(8) * 8 + 64
     }
 }
 

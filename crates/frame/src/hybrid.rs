@@ -380,7 +380,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
                 _ => None,
             };
             found.or_else(|| self.refill(lane, order))
-        } else if order <= BLOCK_ORDER + WORD_ORDER && order >= BLOCK_ORDER {
+        } else if (BLOCK_ORDER..=BLOCK_ORDER + WORD_ORDER).contains(&order) {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
             let found = self.tree.take_in(word, order - BLOCK_ORDER, 0, usize::MAX).map(|block| block * BLOCK);

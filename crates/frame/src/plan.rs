@@ -26,8 +26,8 @@ use crate::{
 pub(crate) const GROUP: usize = BLOCK * WORD;
 /// Words in a cache line, which a slot has to itself.
 pub(crate) const LINE: usize = 8;
-/// Bytes that may be lost to bring storage to the beginning of a cache line.
-pub(crate) const TO_A_LINE: usize = 56;
+/// Bytes that may be lost to bring storage to cache lines: words need not be aligned to their size.
+pub(crate) const TO_A_LINE: usize = 64;
 
 /// The blocks of a span of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +102,6 @@ pub(crate) const fn buddy_bytes(frames: usize, leaf: Order) -> usize {
 /// Bytes that the metadata of a hybrid allocator with so many slots may take.
 pub(crate) const fn hybrid_bytes(frames: usize, slots: usize) -> usize {
     Plan::worst(frames).hybrid_words(slots) * 8 + TO_A_LINE
-}
-
-/// The words to be left out so that what follows `address`, a multiple of 8, begins a cache line.
-pub(crate) const fn words_to_a_line(address: usize) -> usize {
-    (address.next_multiple_of(64) - address) / 8
 }
 
 /// Splits a run into the pieces that lie in one part of `unit` frames each: first frame and count.

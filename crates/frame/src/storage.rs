@@ -14,7 +14,7 @@ use core::{fmt, num::NonZeroUsize, ptr::NonNull, slice};
 
 use terrace_core::{Alignment, Allocator};
 
-use crate::{atomic::AtomicU64, plan, types::FrameError};
+use crate::{atomic::AtomicU64, plan::LINE, types::FrameError};
 
 /// Words of metadata.
 pub(crate) struct Storage<'m, B> {
@@ -34,23 +34,21 @@ unsafe impl<B: Sync> Send for Storage<'_, B> {}
 // SAFETY: a shared reference reaches atomics only; the backing is reached in `drop`, by the owner.
 unsafe impl<B: Sync> Sync for Storage<'_, B> {}
 
-fn line() -> Alignment {
-    Alignment::of::<Line>()
-}
-
-#[repr(align(64))]
-struct Line;
+/// A cache line of words.
+#[repr(C, align(64))]
+struct Line([u64; LINE]);
 
 impl<'m, B> Storage<'m, B> {
     /// `count` words of a caller's, from a cache line on.
     pub(crate) fn of_slice(words: &'m mut [u64], count: usize) -> Result<Self, FrameError> {
-        let skip = plan::words_to_a_line(words.as_ptr().addr());
-        let words = words.get_mut(skip..).and_then(|rest| rest.get_mut(..count)).ok_or(FrameError::InvalidSize)?;
-        words.fill(0);
-        let atomics = core::ptr::from_mut(words) as *const [AtomicU64];
-        // SAFETY: an `AtomicU64` is laid out as a `u64`, and aligned to 8, as `u64` is where there are 64-bit atomics but for some
-        // 32-bit machines, for which the words begin at a multiple of 64; the slice is this function's alone for 'm (S1).
-        Ok(Self { words: unsafe { &*atomics }, taken: None })
+        // SAFETY: a line is eight words, and any of them are a line.
+        let (_, lines, _) = unsafe { words.align_to_mut::<Line>() };
+        let lines = lines.get_mut(..count.div_ceil(LINE)).ok_or(FrameError::InvalidSize)?;
+        lines.iter_mut().for_each(|line| line.0 = [0; LINE]);
+        let atomics = core::ptr::from_mut(lines).cast::<AtomicU64>();
+        // SAFETY: an `AtomicU64` has the size and the bits of a `u64`, and lines are aligned to more than it needs; `count` of them
+        // lie in the lines, which are this function's alone for 'm (S1).
+        Ok(Self { words: unsafe { slice::from_raw_parts(atomics, count) }, taken: None })
     }
 
     /// `count` words of a backing's.
@@ -59,12 +57,12 @@ impl<'m, B> Storage<'m, B> {
         B: Allocator,
     {
         let bytes = count.checked_mul(8).and_then(NonZeroUsize::new).ok_or(FrameError::InvalidSize)?;
-        let start = backing.alloc_zeroed(bytes, line()).map_err(|_| FrameError::OutOfMemory)?;
+        let start = backing.alloc_zeroed(bytes, Alignment::of::<Line>()).map_err(|_| FrameError::OutOfMemory)?;
         // SAFETY: a live block of `count` zeroed words, which only this value reaches until it gives it back (S1, S2).
         let words = unsafe { slice::from_raw_parts(start.cast::<AtomicU64>().as_ptr(), count) };
         let memory = NonNull::slice_from_raw_parts(start, bytes.get());
         // SAFETY: the caller's promise: a block of `of_backing`, not used again.
-        let free = |backing: &B, memory: NonNull<[u8]>| unsafe { backing.free(memory, line()) };
+        let free = |backing: &B, memory: NonNull<[u8]>| unsafe { backing.free(memory, Alignment::of::<Line>()) };
         Ok(Self { words, taken: Some(Taken { backing, memory, free }) })
     }
 

@@ -5,7 +5,7 @@
 //!  hooks    load ── between(): yield now and then ── compare-exchange ── lost(): counted
 //! ```
 //!
-//! `TERRACE_FRAME_STRESS` is the number of operations a thread and order, 20 000 by default.
+//! `TERRACE_FRAME_STRESS` is the number of operations a thread and order, 8 000 by default.
 
 use core::cell::Cell;
 use std::{
@@ -78,7 +78,7 @@ fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
 }
 
 fn steps() -> usize {
-    env::var("TERRACE_FRAME_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+    env::var("TERRACE_FRAME_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_000)
 }
 
 /// Who owns each frame.
@@ -110,7 +110,7 @@ fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, step
         if step % 997 == 0 {
             frames.drain();
         }
-        if !mine.is_empty() && (random(&choice) % 4 == 0 || mine.len() > 40) {
+        if !mine.is_empty() && (random(&choice).is_multiple_of(4) || mine.len() > 40) {
             let at = (random(&choice) % mine.len() as u64) as usize;
             let start = mine.swap_remove(at);
             owners.change(start, order, me, 0);

@@ -47,11 +47,3 @@ fn a_run_is_split_where_parts_end() {
     assert_eq!(pieces(3, 14), [(3, 5), (8, 8), (16, 1)]);
     assert_eq!(pieces(8, 8), [(8, 8)]);
 }
-
-#[test]
-fn storage_begins_at_a_line() {
-    for address in (0..256).step_by(8) {
-        assert_eq!((address + words_to_a_line(address) * 8) % 64, 0);
-        assert!(words_to_a_line(address) * 8 <= TO_A_LINE);
-    }
-}

@@ -52,7 +52,7 @@ fn each_run_of_a_block_is_found() {
             let bits = clipped(&[!0; WORDS], start, start + count);
             assert_eq!(bits.iter().map(|word| word.count_ones()).sum::<u32>() as usize, count);
             assert_eq!(first_run(&bits, count, 0), Some(start));
-            assert_eq!(count < BLOCK && first_run(&bits, count + 1, 0).is_some(), false);
+            assert!(count == BLOCK || first_run(&bits, count + 1, 0).is_none());
             let joined: Vec<_> = pieces(start, count).collect();
             assert_eq!(joined.iter().map(|(_, mask)| mask.count_ones()).sum::<u32>() as usize, count);
             assert!(joined.iter().all(|&(word, mask)| bits[word] == mask));
