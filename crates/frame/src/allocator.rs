@@ -162,6 +162,14 @@ pub unsafe trait FrameAllocator {
 
     /// Whether the frame is in the map and free now.
     fn is_free(&self, frame: Frame) -> bool;
+
+    /// Whether every frame of the run, which is not empty, may be handed out by this allocator.
+    fn manages(&self, frames: Frames) -> bool;
+
+    /// Whether runs come back as they were handed out only (clause 5).
+    fn keeps_boundaries(&self) -> bool {
+        false
+    }
 }
 
 // SAFETY: every call goes to the allocator behind the reference, which keeps the contract.
@@ -212,6 +220,14 @@ unsafe impl<F: FrameAllocator + ?Sized> FrameAllocator for &F {
 
     fn is_free(&self, frame: Frame) -> bool {
         (**self).is_free(frame)
+    }
+
+    fn manages(&self, frames: Frames) -> bool {
+        (**self).manages(frames)
+    }
+
+    fn keeps_boundaries(&self) -> bool {
+        (**self).keeps_boundaries()
     }
 }
 

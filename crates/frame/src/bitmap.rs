@@ -194,6 +194,10 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
     fn is_free(&self, frame: Frame) -> bool {
         self.map.contains(Frames { start: frame, count: 1 }) && self.blocks.has(frame.0 - self.base)
     }
+
+    fn manages(&self, frames: Frames) -> bool {
+        self.map.contains(frames)
+    }
 }
 
 impl<B> fmt::Debug for BitmapAllocator<'_, B> {

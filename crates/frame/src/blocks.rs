@@ -172,6 +172,11 @@ impl<'m> Blocks<'m> {
         }
     }
 
+    /// Whether the block that a word belongs to has an aligned run of `order`.
+    pub(crate) fn has_order(&self, word: usize, order: u32) -> bool {
+        word::max_order_of(&self.bits(self.block_of(word))).is_some_and(|max| max >= order)
+    }
+
     /// A run as wanted out of a block.
     pub(crate) fn take(&self, block: usize, want: &Want) -> Option<usize> {
         let inside = |frame: usize| frame.saturating_sub(block * BLOCK).min(BLOCK);

@@ -181,6 +181,14 @@ unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
         self.map.contains(Frames { start: frame, count: 1 })
             && self.tree.has((frame.0 - self.base) / self.leaf.frames())
     }
+
+    /// Whether they lie in units that lie wholly in the map.
+    fn manages(&self, frames: Frames) -> bool {
+        let unit = self.leaf.frames();
+        let start = frames.start.0 / unit * unit;
+        let end = frames.end().checked_next_multiple_of(unit);
+        frames.count > 0 && end.is_some_and(|end| self.map.contains(Frames::new(start, end.saturating_sub(start))))
+    }
 }
 
 impl<B> fmt::Debug for BuddyAllocator<'_, B> {

@@ -307,6 +307,14 @@ unsafe impl<B> FrameAllocator for ClassicBuddyAllocator<'_, B> {
     fn is_free(&self, frame: Frame) -> bool {
         self.map.contains(Frames { start: frame, count: 1 }) && self.in_free_block(frame.0)
     }
+
+    fn manages(&self, frames: Frames) -> bool {
+        self.map.contains(frames)
+    }
+
+    fn keeps_boundaries(&self) -> bool {
+        true
+    }
 }
 
 impl<B> fmt::Debug for ClassicBuddyAllocator<'_, B> {

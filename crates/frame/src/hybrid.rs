@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 below the threshold                       from the threshold (512 frames) on
-//!  slots   1 ──▶ [ lane 0: word │ lane 1: word │ large: word ]   a cache line each
+//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word each │ 9–15: a word ]   a cache line each
 //!          2 ──▶ [ … ]       │                       │
 //!                            ▼                       ▼
 //!  bitmap     │ 8 words of bits │ … │        buddy   a bit for each block of 512 frames, 64 in a word
@@ -11,8 +11,8 @@
 //!                    └──────── a block is wanted ◀───┘
 //! ```
 //!
-//! A slot *holds* a block for its small requests of few frames, another for those of many, and a word of the buddy for the large ones:
-//! others look there last. What a hold spares is a search and a cache line that others write; it hides nothing: a
+//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others look there last.
+//! It lets a block go for another when nothing of these orders is left; until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides nothing: a
 //! frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and does before it gives up.
 //! So the slots' contents are hints, a stopped thread stops nobody, and a double free is found wherever the frame was freed.
 //!
@@ -55,10 +55,10 @@ use crate::{
     word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
-/// The words of a slot: two for small requests, by the order, one for large ones.
-const LARGE: usize = 2;
-/// Orders from this one on are served out of the second lane, so that runs of many frames find blocks without holes.
-const MANY: u32 = 3;
+/// The words of a slot: three for small requests, by the order, one for large ones.
+const LARGE: usize = 3;
+/// Each three orders have a lane, so that runs of many frames find blocks without holes.
+const LANE_ORDERS: u32 = 3;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
 
@@ -183,6 +183,12 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             return Some(frame);
         }
         let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
+        let least = order / LANE_ORDERS * LANE_ORDERS;
+        if word != NOTHING && order > least && self.blocks.has_order(word as usize, least) {
+            // The block at hand still serves smaller requests of this lane; holding another would leave its holes behind.
+            let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
+            return frame.or_else(|| self.new_block(&want, false));
+        }
         let frame = self.blocks.find(&want, order, BLOCK_ORDER, true).or_else(|| self.new_block(&want, true))?;
         let before = lane.swap(self.blocks.word_of(frame) as u64, Ordering::Relaxed);
         self.end_hold(before);
@@ -355,6 +361,31 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Some(start)
     }
 
+    /// That very run, whether its blocks are held or not.
+    fn claim_all(&self, start: usize, count: usize) -> bool {
+        let blocks = plan::split(start, count, BLOCK);
+        let is_free = |(frame, count): (usize, usize)| {
+            self.map.contains(Frames::new(frame + self.base, count))
+                && (self.tree.has(frame / BLOCK) || self.blocks.last_taken(frame, count).is_none())
+        };
+        if !blocks.clone().all(is_free) {
+            return false;
+        }
+        for (frame, _) in blocks.clone() {
+            let block = frame / BLOCK;
+            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
+                self.split(block);
+                self.blocks.put(block * BLOCK, BLOCK);
+                self.blocks.register(block);
+            }
+        }
+        let claimed = self.blocks.claim(start / BLOCK, start % BLOCK, count);
+        if !claimed {
+            blocks.for_each(|(frame, _)| self.give_back(frame / BLOCK));
+        }
+        claimed
+    }
+
     /// A run of `order`, 9 to 15, for the slot whose lane it is, which did not have it in its word.
     #[cold]
     fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
@@ -371,7 +402,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     pub(crate) fn of_order(&self, order: u32) -> Option<usize> {
         let number = self.slots.enter();
         let frame = if order < BLOCK_ORDER && 1 << order < self.threshold {
-            let lane = self.lane(number, usize::from(order >= MANY));
+            let lane = self.lane(number, (order / LANE_ORDERS) as usize);
             // Relaxed: a hint. NOTHING is behind the last word.
             let word = lane.load(Ordering::Relaxed) as usize;
             let found = match order {
@@ -425,6 +456,10 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         let (from, to) = (within.start.0 - self.base, within.end() - self.base);
         let near = request.near.and_then(|frame| frame.0.checked_sub(self.base));
         let want = Want { count: request.count, alignment, from, to };
+        if within.count == request.count {
+            let fits = within.start.0.is_multiple_of(request.alignment) && self.claim_all(from, request.count);
+            return if fits { Ok(within) } else { Err(FrameError::OutOfMemory) };
+        }
         let find = || {
             if want.count < self.threshold && want.alignment <= BLOCK_ORDER {
                 self.alloc_small(&want, near)
@@ -497,6 +532,10 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn is_free(&self, frame: Frame) -> bool {
         let inside = self.map.contains(Frames { start: frame, count: 1 });
         inside && self.has_any(frame.0.wrapping_sub(self.base), 1)
+    }
+
+    fn manages(&self, frames: Frames) -> bool {
+        self.map.contains(frames)
     }
 }
 

@@ -46,6 +46,7 @@ mod hybrid;
 mod index;
 mod map;
 mod plan;
+mod region;
 mod shape;
 mod storage;
 #[cfg(test)]
@@ -66,4 +67,5 @@ pub use buddy::BuddyAllocator;
 pub use classic::ClassicBuddyAllocator;
 pub use hybrid::HybridAllocator;
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
+pub use region::Region;
 pub use types::{FRAME_BYTES, Frame, FrameError, Frames, Misuse, Order, PageSize, PhysAddr, ZoneType};

@@ -12,7 +12,7 @@ use terrace_frame::{
 };
 use terrace_sync::{NoSlots, Slots};
 
-const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true };
+const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true };
 const SMALL: usize = 32_768;
 
 fn leaf(log2: u32) -> Order {
@@ -51,19 +51,19 @@ proptest! {
     #[test]
     fn a_buddy_does_what_a_set_does(program in steps()) {
         let frames = BuddyAllocator::new_in(&holey(), Order::MIN, &SystemAllocator).expect("memory");
-        run(&frames, &holey(), ONE, &program);
+        run(&frames, &holey(), Traits { places: false, ..ONE }, &program);
     }
 
     #[test]
     fn a_buddy_of_large_leaves_does_what_a_set_does(program in steps()) {
         let frames = BuddyAllocator::new_in(&holey(), leaf(4), &SystemAllocator).expect("memory");
-        run(&frames, &holey(), Traits { leaf: 16, ..ONE }, &program);
+        run(&frames, &holey(), Traits { leaf: 16, places: false, ..ONE }, &program);
     }
 
     #[test]
     fn the_classic_buddy_does_what_a_set_does(program in steps()) {
         let frames = ClassicBuddyAllocator::new_in(&holey(), &SystemAllocator).expect("memory");
-        run(&frames, &holey(), Traits { boundaries: true, ..ONE }, &program);
+        run(&frames, &holey(), Traits { boundaries: true, places: false, ..ONE }, &program);
     }
 
     #[test]

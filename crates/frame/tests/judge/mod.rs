@@ -20,6 +20,8 @@ pub struct Traits {
     pub leaf: usize,
     /// Whether a run of one frame is always found while one is free.
     pub exact: bool,
+    /// Whether a run is had at that very place exactly if it is free.
+    pub places: bool,
 }
 
 /// One step of a program.
@@ -32,6 +34,11 @@ pub enum Step {
         near: Option<usize>,
     },
     Order(u32),
+    /// That very run.
+    Place {
+        start: usize,
+        count: usize,
+    },
     Free(usize),
     /// Frees a run in two parts.
     Parts(usize, usize),
@@ -54,6 +61,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => alloc.prop_map(|(count, alignment, within, near)| Step::Alloc { count, alignment, within, near }),
         6 => (0u32..14).prop_map(Step::Order),
+        2 => (33_000usize..66_000, 1usize..1100).prop_map(|(start, count)| Step::Place { start, count }),
         8 => any::<usize>().prop_map(Step::Free),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(which, at)| Step::Parts(which, at)),
         2 => (0usize..70_000, 0usize..700).prop_map(|(start, count)| Step::Wild { start, count }),
@@ -137,6 +145,16 @@ impl Model<'_> {
                 self.alloc(&request.aligned(1 << alignment));
             }
             Step::Order(order) => self.alloc(&Request::order(Order::new(order).expect("up to 20"))),
+            Step::Place { start, count } => {
+                let run = Frames::new(start, count);
+                let free = self.map.contains(run) && (start..start + count).all(|frame| !self.taken.contains(&frame));
+                let request = Request::frames(count).within(run);
+                match self.frames.alloc(&request) {
+                    Ok(run) => self.given(run, &request),
+                    Err(_) => assert!(!(self.traits.places && free), "{run:?} is free"),
+                }
+                self.agrees();
+            }
             Step::Free(which) => {
                 if let Some((start, count)) = self.pick(which) {
                     self.runs.remove(&start);
