@@ -63,6 +63,7 @@ impl<H: Handler> Handler for Backtraced<H> {
         self.inside.thread()
     }
 
+    #[inline(never)] // So that `here` lies below the caller's frame.
     fn capture(&self, frames: &mut [usize]) -> usize {
         let mut written = 0;
         let here = 0u8;
