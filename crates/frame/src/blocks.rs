@@ -283,6 +283,7 @@ impl<'m> Blocks<'m> {
     }
 
     /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_word`](Self::settle_word).
+    #[inline(never)]
     pub(crate) fn settle(&self, block: usize) -> bool {
         if self.index.has(block, HELD) {
             return false;

@@ -37,6 +37,11 @@
 //!
 //! Before a refusal every hold ends (each slot's 3 words) and the search is made anew: that one is the longest call.
 
+#[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
+mod find;
+#[path = "hybrid/put.rs"]
+mod put;
+
 use core::fmt;
 
 use terrace_core::Allocator;
@@ -52,13 +57,16 @@ use crate::{
     storage::Storage,
     tree::Tree,
     types::{Frame, FrameError, Frames, Misuse, Order},
-    word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
+    word::{BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
 /// The words of a slot: three for small requests, by the order, one for large ones.
 const LARGE: usize = 3;
 /// Each three orders have a lane, so that runs of many frames find blocks without holes.
 const LANE_ORDERS: u32 = 3;
+/// The order of all blocks of a word.
+const MOST_ORDER: u32 = BLOCK_ORDER + WORD_ORDER;
+const MORE_ORDERS: u32 = MOST_ORDER + 1;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
 
@@ -223,15 +231,6 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Some(block * BLOCK)
     }
 
-    /// Moves a block that is free as a whole from the bitmap to the buddy, if nobody is quicker.
-    fn give_back(&self, block: usize) {
-        if self.blocks.take_whole(block) {
-            self.blocks.index.clear_all(block);
-            self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
-            self.tree.put(block, 1);
-        }
-    }
-
     /// Ends all holds, and moves to the buddy what is free as a whole (H4).
     fn gather(&self) {
         for (at, lane) in self.lanes.iter().enumerate() {
@@ -250,140 +249,6 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             }
             at = block + 1;
         }
-    }
-
-    /// Makes a run free, none of whose frames is: whole blocks in the buddy, parts of blocks in the bitmap.
-    fn put(&self, start: usize, count: usize) {
-        for (first, frames) in plan::split(start, count, plan::GROUP) {
-            let (from, to) = (first.div_ceil(BLOCK), (first + frames) / BLOCK);
-            if from >= to {
-                plan::split(first, frames, BLOCK).for_each(|(frame, count)| self.put_part(frame, count));
-                continue;
-            }
-            let (group, mask) = (from / WORD, word::ones((from % WORD) as u32, (to - from) as u32));
-            if first < from * BLOCK {
-                self.put_part(first, from * BLOCK - first);
-            }
-            if to * BLOCK < first + frames {
-                self.put_part(to * BLOCK, first + frames - to * BLOCK);
-            }
-            if self.blocks.index.group(group, SPLIT) & mask != 0 {
-                self.blocks.index.unmark(group, mask, SPLIT);
-            }
-            self.tree.put_bits(group, mask);
-        }
-    }
-
-    /// Makes a part of a block free, none of whose frames is.
-    fn put_part(&self, frame: usize, count: usize) {
-        let block = frame / BLOCK;
-        self.split(block);
-        self.blocks.put(frame, count);
-        if self.blocks.settle(block) {
-            self.give_back(block);
-        }
-    }
-
-    /// Marks a block whose frames come to the bitmap one by one (H3).
-    #[inline]
-    fn split(&self, block: usize) {
-        if !self.blocks.index.has(block, SPLIT) {
-            self.blocks.index.mark(block, SPLIT);
-        }
-    }
-
-    /// Whether any frame of the run, which lies in the map, is free.
-    fn has_any(&self, start: usize, count: usize) -> bool {
-        plan::split(start, count, plan::GROUP).any(|(first, frames)| {
-            let (from, to) = (first / BLOCK, (first + frames).div_ceil(BLOCK));
-            let mask = word::ones((from % WORD) as u32, (to - from) as u32);
-            if self.tree.bits(from / WORD) & mask != 0 {
-                return true;
-            }
-            // By H3 other blocks have no bits in the bitmap.
-            let split = self.blocks.index.group(from / WORD, SPLIT) & mask;
-            let in_split = |&(frame, _): &(usize, usize)| split >> (frame / BLOCK % WORD) & 1 == 1;
-            split != 0 && plan::split(first, frames, BLOCK).filter(in_split).any(|(at, n)| self.blocks.has_any(at, n))
-        })
-    }
-
-    /// A run of up to 512 frames for a request that is no plain order.
-    fn alloc_small(&self, want: &Want, near: Option<usize>) -> Option<usize> {
-        if let Some(at) = near.filter(|at| (self.blocks.start()..self.blocks.end()).contains(&(at / BLOCK))) {
-            let behind = Want { from: at.max(want.from), ..*want };
-            let block = at / BLOCK;
-            let found = self.blocks.take(block, &behind).or_else(|| self.blocks.take(block, want));
-            if found.is_some() {
-                return found;
-            }
-        }
-        let (class, least) = (want.class(), want.least_class());
-        self.blocks
-            .find(want, class, BLOCK_ORDER, false)
-            .or_else(|| self.new_block(want, false))
-            .or_else(|| if least < class { self.blocks.find(want, least, class - 1, false) } else { None })
-            .or_else(|| self.part_of_block(want))
-    }
-
-    /// A run out of a block that lies at an end of the limits, and wholly in none.
-    fn part_of_block(&self, want: &Want) -> Option<usize> {
-        let ends = [want.from / BLOCK, want.to.min(self.blocks.end() * BLOCK).saturating_sub(1) / BLOCK];
-        ends.into_iter().find_map(|block| {
-            let inside = Want { from: want.from.max(block * BLOCK), to: want.to.min((block + 1) * BLOCK), ..*want };
-            let start = inside.from.next_multiple_of(1 << want.alignment);
-            if block >= self.blocks.end() || start + want.count > inside.to {
-                return None;
-            }
-            let block = self.tree.take(0, block, block + 1, false)?;
-            let (before, behind) = (start - block * BLOCK, (block + 1) * BLOCK - start - want.count);
-            [(block * BLOCK, before), (start + want.count, behind)]
-                .into_iter()
-                .filter(|&(_, count)| count > 0)
-                .for_each(|(frame, count)| self.put_part(frame, count));
-            Some(start)
-        })
-    }
-
-    /// A run of whole blocks, of which the tail that was not asked for goes back.
-    fn alloc_large(&self, want: &Want, near: Option<usize>) -> Option<usize> {
-        let blocks = want.count.div_ceil(BLOCK).next_power_of_two();
-        let order = blocks.trailing_zeros().max(want.alignment.saturating_sub(BLOCK_ORDER));
-        let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let near = near.filter(|_| order <= WORD_ORDER).and_then(|at| {
-            let block = at / BLOCK;
-            self.tree.take_in(block / WORD, order, from.max(block), to)
-        });
-        let start = near.or_else(|| self.tree.take(order, from, to, false))? * BLOCK;
-        let tail = (BLOCK << order) - want.count;
-        if tail > 0 {
-            self.put(start + want.count, tail);
-        }
-        Some(start)
-    }
-
-    /// That very run, whether its blocks are held or not.
-    fn claim_all(&self, start: usize, count: usize) -> bool {
-        let blocks = plan::split(start, count, BLOCK);
-        let is_free = |(frame, count): (usize, usize)| {
-            self.map.contains(Frames::new(frame + self.base, count))
-                && (self.tree.has(frame / BLOCK) || self.blocks.last_taken(frame, count).is_none())
-        };
-        if !blocks.clone().all(is_free) {
-            return false;
-        }
-        for (frame, _) in blocks.clone() {
-            let block = frame / BLOCK;
-            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
-                self.split(block);
-                self.blocks.put(block * BLOCK, BLOCK);
-                self.blocks.register(block);
-            }
-        }
-        let claimed = self.blocks.claim(start / BLOCK, start % BLOCK, count);
-        if !claimed {
-            blocks.for_each(|(frame, _)| self.give_back(frame / BLOCK));
-        }
-        claimed
     }
 
     /// A run of `order`, 9 to 15, for the slot whose lane it is, which did not have it in its word.
@@ -411,7 +276,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
                 _ => None,
             };
             found.or_else(|| self.refill(lane, order))
-        } else if (BLOCK_ORDER..=BLOCK_ORDER + WORD_ORDER).contains(&order) {
+        } else if (BLOCK_ORDER..=MOST_ORDER).contains(&order) {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
             let found = self.tree.take_in(word, order - BLOCK_ORDER, 0, usize::MAX).map(|block| block * BLOCK);
@@ -425,6 +290,12 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             self.slots.claim(); // For the next time.
         }
         frame
+    }
+
+    #[inline(never)]
+    fn of_any_order(&self, order: u32) -> Result<Frame, FrameError> {
+        let start = self.of_order(order).map_or_else(|| self.again(|| self.of_order(order)), Ok)?;
+        Ok(Frame(start + self.base))
     }
 
     /// After nothing was found: once more when the holds have ended.
@@ -471,46 +342,66 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         Ok(Frames::new(start + self.base, request.count))
     }
 
-    #[inline]
     fn free(&self, frames: Frames) -> Result<(), Misuse> {
         if !self.map.contains(frames) {
             return Err(Misuse::Outside);
         }
         let start = frames.start.0 - self.base;
-        if start % BLOCK + frames.count > BLOCK || frames.count == BLOCK {
-            if self.has_any(start, frames.count) {
-                return Err(Misuse::AlreadyFree);
-            }
-            self.put(start, frames.count);
-            return Ok(());
+        if start % WORD + frames.count <= WORD {
+            return self.free_in_word(start, frames.count);
         }
-        let block = start / BLOCK;
-        if self.tree.has(block) {
+        if self.has_any(start, frames.count) {
             return Err(Misuse::AlreadyFree);
         }
-        if start % WORD + frames.count > WORD {
-            if self.blocks.has_any(start, frames.count) {
-                return Err(Misuse::AlreadyFree);
-            }
+        if start % BLOCK + frames.count <= BLOCK && frames.count < BLOCK {
             self.put_part(start, frames.count);
-            return Ok(());
-        }
-        self.split(block);
-        let free = self.blocks.put_in_word(start, frames.count).ok_or(Misuse::AlreadyFree)?;
-        if self.blocks.settle_word(start, free) {
-            self.give_back(block);
+        } else {
+            self.put(start, frames.count);
         }
         Ok(())
     }
 
     #[inline]
+    fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let frames = Frames::of_order(start, order);
+        if start.0 & (frames.count - 1) != 0 {
+            return Err(Misuse::NotARun);
+        }
+        if !self.map.contains(frames) {
+            return Err(Misuse::Outside);
+        }
+        let start = start.0 - self.base;
+        match order.log2() {
+            0..=WORD_ORDER => self.free_in_word(start, frames.count),
+            BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
+            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
+                (start / plan::GROUP..(start + frames.count) / plan::GROUP).for_each(|group| {
+                    self.tree.put_bits(group, !0);
+                });
+                Ok(())
+            }
+            _ => self.free(frames),
+        }
+    }
+
+    #[inline]
     fn alloc_order(&self, order: Order) -> Result<Frame, FrameError> {
         let order = order.log2();
-        let start = match self.of_order(order) {
-            Some(start) => start,
-            None => self.again(|| self.of_order(order))?,
-        };
-        Ok(Frame(start + self.base))
+        // The two most frequent, as the rest would serve them too: a frame, and a page of 2 MiB, out of what is at hand.
+        if (order == 0 && self.threshold > 1) || order == BLOCK_ORDER {
+            let number = self.slots.enter();
+            let at_hand = |lane: usize| self.lane(number, lane).load(Ordering::Relaxed) as usize;
+            let found = if order == 0 {
+                self.blocks.take_bit(at_hand(0))
+            } else {
+                self.tree.take_unit(at_hand(LARGE)).map(|block| block * BLOCK)
+            };
+            self.slots.leave(number);
+            if let Some(start) = found {
+                return Ok(Frame(start + self.base));
+            }
+        }
+        self.of_any_order(order)
     }
 
     fn drain(&self) {

@@ -69,6 +69,27 @@ impl<'m> Tree<'m> {
         self.words.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
+    /// The lowest free unit of a word.
+    #[inline]
+    pub(crate) fn take_unit(&self, word: usize) -> Option<usize> {
+        let place = self.words.get(word)?;
+        loop {
+            hook::touched();
+            // Relaxed: a guess, which the step below makes sure of.
+            let free = place.load(Ordering::Relaxed);
+            if free == 0 {
+                return None;
+            }
+            let bit = free.trailing_zeros();
+            hook::between();
+            // Acquire: pairs with the put of the unit (T1).
+            if place.fetch_and(!(1 << bit), Ordering::Acquire) & 1 << bit != 0 {
+                return Some(word * WORD + bit as usize);
+            }
+            hook::lost();
+        }
+    }
+
     /// An aligned run of `order`, 0 to 6, out of a word, inside `from..to`.
     #[inline]
     pub(crate) fn take_in(&self, word: usize, order: u32, from: usize, to: usize) -> Option<usize> {
@@ -175,13 +196,22 @@ impl<'m> Tree<'m> {
         }
     }
 
-    /// The same for units of one word.
+    /// Makes units of one word free. `false`: one of them was, and nothing has changed.
     #[inline]
-    pub(crate) fn put_bits(&self, word: usize, mask: u64) {
-        hook::touched();
-        // SeqCst: Release for the next owner, and before the look at the index.
-        self.words[word].fetch_or(mask, Ordering::SeqCst);
-        self.settle(word);
+    pub(crate) fn put_bits(&self, word: usize, mask: u64) -> bool {
+        let mut free = self.load(word);
+        while free & mask == 0 {
+            // SeqCst: Release for the next owner, and before the look at the index.
+            let put = self.words[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed);
+            match put {
+                Ok(_) => {
+                    self.settle(word);
+                    return true;
+                }
+                Err(now) => free = now,
+            }
+        }
+        false
     }
 
     /// Brings the word's registration up to what is free there.

@@ -63,6 +63,9 @@ pub(crate) const fn max_order(word: u64) -> Option<u32> {
     if word == 0 {
         return None;
     }
+    if word == !0 {
+        return Some(WORD_ORDER);
+    }
     let mut runs = word;
     let mut order = 0;
     while order < WORD_ORDER {
@@ -75,17 +78,17 @@ pub(crate) const fn max_order(word: u64) -> Option<u32> {
     Some(order)
 }
 
-/// The order of the largest aligned run that `bit`, which is one, lies in.
+/// The order of the largest aligned run that `bit`, which is one, lies in. Without a branch: which bits are free is as good as random.
 #[inline]
 pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
+    let mut runs = word;
     let mut order = 0;
-    while order < WORD_ORDER {
-        let larger = order + 1;
-        let run = ones(bit & !((1 << larger) - 1), 1 << larger);
-        if word & run != run {
-            break;
-        }
-        order = larger;
+    let mut step = 0;
+    while step < WORD_ORDER {
+        // By I2 a one is where a run of order `step + 1` begins; each larger run holds the smaller ones, so they are counted.
+        runs &= runs >> (1 << step);
+        order += (runs >> (bit & !((2 << step) - 1))) as u32 & 1;
+        step += 1;
     }
     order
 }

@@ -235,6 +235,22 @@ fn one_unit() {
     assert_eq!(model.tree.take(0, 0, usize::MAX, false), Some(0), "the unit is lost");
 }
 
+/// The same out of a word at hand.
+fn one_unit_at_hand() {
+    let model = Buddy::new(1, 1);
+    let act = |model: &Buddy| {
+        if let Some(unit) = model.tree.take_unit(0) {
+            model.shadow.write(unit);
+            model.tree.put(unit, 1);
+        }
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    act(&model);
+    thread.join().unwrap();
+    assert_eq!(model.tree.take(0, 0, usize::MAX, false), Some(0), "the unit is lost");
+}
+
 /// Two threads want both words, of which there are two: one is served, and its run comes back.
 fn two_words_of_units() {
     let model = Buddy::new(2, 128);
@@ -314,6 +330,7 @@ fn what_is_freed_is_found_beside_who_strikes_off() {
 #[test]
 fn units_have_one_owner_at_a_time() {
     check(BOUND, one_unit);
+    check(BOUND, one_unit_at_hand);
     check(BOUND, two_words_of_units);
 }
 
@@ -332,13 +349,14 @@ fn claims_must_acquire() {
     fails_without(("fetch_and", Ordering::Acquire), BOUND, one_frame);
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_run);
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_unit);
+    fails_without(("fetch_and", Ordering::Acquire), BOUND, one_unit_at_hand);
 }
 
 #[test]
 fn puts_must_release() {
     fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_frame);
     fails_without(("fetch_or", Ordering::SeqCst), BOUND, one_run);
-    fails_without(("fetch_or", Ordering::SeqCst), BOUND, one_unit);
+    fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_unit);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
 //!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; memops, with copy, fill and compare
+//!   frame               terrace-frame: page frames, where there are 64-bit atomics
 //! ```
 //!
 //! One line gives a program another malloc:
@@ -50,6 +51,9 @@ mod gpa;
 pub mod manager;
 
 pub use terrace_core::*;
+/// Page frames by number, for kernels and big pools.
+#[cfg(target_has_atomic = "64")]
+pub use terrace_frame as frame;
 pub use terrace_heap::*;
 pub use terrace_memops as memops;
 pub use terrace_sync::{NoSlots, Slots};

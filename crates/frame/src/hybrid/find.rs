@@ -1,0 +1,98 @@
+//! Runs for requests that are more than an order: any count, limits, a place to be near, a very place.
+//!
+//! ```text
+//!  up to the threshold   near ─▶ bitmap's blocks that surely fit ─▶ a new block ─▶ blocks that may fit ─▶ a block at a limit
+//!  above                 near ─▶ the buddy, and the tail that was not asked for goes back
+//! ```
+//!
+//! The invariants are those at the top of `hybrid.rs`.
+
+use terrace_sync::Slots;
+
+use crate::{
+    blocks::Want,
+    plan,
+    types::Frames,
+    word::{BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
+};
+
+impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
+    /// A run of up to 512 frames for a request that is no plain order.
+    pub(super) fn alloc_small(&self, want: &Want, near: Option<usize>) -> Option<usize> {
+        if let Some(at) = near.filter(|at| (self.blocks.start()..self.blocks.end()).contains(&(at / BLOCK))) {
+            let behind = Want { from: at.max(want.from), ..*want };
+            let block = at / BLOCK;
+            let found = self.blocks.take(block, &behind).or_else(|| self.blocks.take(block, want));
+            if found.is_some() {
+                return found;
+            }
+        }
+        let (class, least) = (want.class(), want.least_class());
+        self.blocks
+            .find(want, class, BLOCK_ORDER, false)
+            .or_else(|| self.new_block(want, false))
+            .or_else(|| if least < class { self.blocks.find(want, least, class - 1, false) } else { None })
+            .or_else(|| self.part_of_block(want))
+    }
+
+    /// A run out of a block that lies at an end of the limits, and wholly in none.
+    pub(super) fn part_of_block(&self, want: &Want) -> Option<usize> {
+        let ends = [want.from / BLOCK, want.to.min(self.blocks.end() * BLOCK).saturating_sub(1) / BLOCK];
+        ends.into_iter().find_map(|block| {
+            let inside = Want { from: want.from.max(block * BLOCK), to: want.to.min((block + 1) * BLOCK), ..*want };
+            let start = inside.from.next_multiple_of(1 << want.alignment);
+            if block >= self.blocks.end() || start + want.count > inside.to {
+                return None;
+            }
+            let block = self.tree.take(0, block, block + 1, false)?;
+            let (before, behind) = (start - block * BLOCK, (block + 1) * BLOCK - start - want.count);
+            [(block * BLOCK, before), (start + want.count, behind)]
+                .into_iter()
+                .filter(|&(_, count)| count > 0)
+                .for_each(|(frame, count)| self.put_part(frame, count));
+            Some(start)
+        })
+    }
+
+    /// A run of whole blocks, of which the tail that was not asked for goes back.
+    pub(super) fn alloc_large(&self, want: &Want, near: Option<usize>) -> Option<usize> {
+        let blocks = want.count.div_ceil(BLOCK).next_power_of_two();
+        let order = blocks.trailing_zeros().max(want.alignment.saturating_sub(BLOCK_ORDER));
+        let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
+        let near = near.filter(|_| order <= WORD_ORDER).and_then(|at| {
+            let block = at / BLOCK;
+            self.tree.take_in(block / WORD, order, from.max(block), to)
+        });
+        let start = near.or_else(|| self.tree.take(order, from, to, false))? * BLOCK;
+        let tail = (BLOCK << order) - want.count;
+        if tail > 0 {
+            self.put(start + want.count, tail);
+        }
+        Some(start)
+    }
+
+    /// That very run, whether its blocks are held or not.
+    pub(super) fn claim_all(&self, start: usize, count: usize) -> bool {
+        let blocks = plan::split(start, count, BLOCK);
+        let is_free = |(frame, count): (usize, usize)| {
+            self.map.contains(Frames::new(frame + self.base, count))
+                && (self.tree.has(frame / BLOCK) || self.blocks.last_taken(frame, count).is_none())
+        };
+        if !blocks.clone().all(is_free) {
+            return false;
+        }
+        for (frame, _) in blocks.clone() {
+            let block = frame / BLOCK;
+            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
+                self.split(block);
+                self.blocks.put(block * BLOCK, BLOCK);
+                self.blocks.register(block);
+            }
+        }
+        let claimed = self.blocks.claim(start / BLOCK, start % BLOCK, count);
+        if !claimed {
+            blocks.for_each(|(frame, _)| self.give_back(frame / BLOCK));
+        }
+        claimed
+    }
+}
