@@ -39,7 +39,9 @@ static PAGED: DebugAllocator<PageAllocator> =
     DebugAllocator::with_pages(PageAllocator, DebugConfig { guard_pages: true, ..DebugConfig::new() }, PrintAndAbort);
 
 /// A name, what it runs, and how many times fewer pairs it makes, being slower.
-const STACKS: [(&str, fn(usize), usize); 6] = [
+type Stack = (&'static str, fn(usize), usize);
+
+const STACKS: [Stack; 6] = [
     ("smp(page)", |pairs| run(&SMP, pairs), 1),
     ("debug, tracking alone", |pairs| run(&TRACKING, pairs), 1),
     ("debug, tracking and leaks", |pairs| run(&LEAKS, pairs), 4),

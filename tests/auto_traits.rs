@@ -18,6 +18,7 @@ use std::{
 use allocator_api2_02::alloc::Global;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use terrace_core::*;
+use terrace_frame as frame;
 use terrace_heap::*;
 use terrace_memops::{Features, Level};
 use terrace_sync::{Held, Lock, NoSlots, Slots, Zeroes};
@@ -114,6 +115,31 @@ table! {
     Reservation:                            yes  yes  no    yes   yes;
     ReservedAllocator:                      yes  no   no    yes   yes;
     MappedFile:                             yes  no   no    yes   yes;
+
+    frame::Frame:                           yes  yes  yes  yes  yes;
+    frame::Frames:                          yes  yes  yes  yes  yes;
+    frame::Order:                           yes  yes  yes  yes  yes;
+    frame::PageSize:                        yes  yes  yes  yes  yes;
+    frame::PhysAddr:                        yes  yes  yes  yes  yes;
+    frame::ZoneType:                        yes  yes  yes  yes  yes;
+    frame::FrameError:                      yes  yes  yes  yes  yes;
+    frame::Misuse:                          yes  yes  yes  yes  yes;
+    frame::MapEntry:                        yes  yes  yes  yes  yes;
+    frame::MapError:                        yes  yes  yes  yes  yes;
+    frame::MemoryKind:                      yes  yes  yes  yes  yes;
+    frame::MemoryMap:                       yes  yes  yes  yes  yes;
+    frame::Request:                         yes  yes  yes  yes  yes;
+    frame::BitmapAllocator<'static>:        yes  yes  no   yes  yes;
+    frame::BitmapAllocator<'static, Bare>:  no   no   no   yes  no;
+    frame::BuddyAllocator<'static, All>:    yes  yes  no   yes  yes;
+    frame::BuddyAllocator<'static, Bare>:   no   no   no   yes  no;
+    frame::ClassicBuddyAllocator<'static, All>:yes  yes  no   yes  yes;
+    frame::ClassicBuddyAllocator<'static, Bare>:no   no   no   yes  no;
+    frame::Region<frame::BitmapAllocator<'static>>: yes yes no yes yes;
+    frame::Region<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
+    frame::HybridAllocator<'static, ThreadSlots, All>:yes  yes  no   yes  yes;
+    frame::HybridAllocator<'static, NoSlots, Bare>:no   no   no   yes  no;
+    frame::HybridAllocator<'static, &'static dyn Slots>:no   no   no   yes  no;
 
     ArenaAllocator<All>:                    yes  no   no    yes   yes;
     ArenaAllocator<Bare>:                   no   no   no    yes   no;
@@ -275,7 +301,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, testkit::Handler);
+assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, frame::FrameAllocator, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

@@ -31,7 +31,9 @@ fn block(debug: &dyn Allocator, bytes: usize) -> NonNull<[u8]> {
 
 extern "C" fn on_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the system's, for this signal.
-    let address = unsafe { (*info).si_addr() };
+    let info = unsafe { &*info };
+    // SAFETY: a fault has an address.
+    let address = unsafe { info.si_addr() };
     println!("{}", DEBUG.explain(address.cast()).expect("a block of DEBUG"));
     exit(7);
 }

@@ -23,8 +23,9 @@ use crate::{Alignment, Allocator};
 /// # Safety
 ///
 /// Layers route `free` by the answer: for the address of a live block of this allocator it is `true`, and for an
-/// address outside of the memory that it hands out from, `false`. An allocator that stands on this one hands out
-/// from that memory too: whoever routes between the two has to know that both say `true` of such a block.
+/// address outside of the memory that it hands out from, `false`. For any other address in a live block it does not
+/// change while the block lives. An allocator that stands on this one hands out from that memory too: whoever routes
+/// between the two has to know that both may say `true` of such a block.
 pub unsafe trait Owns: Allocator {
     /// Whether `address` lies in memory that this allocator hands out from. Cost: up to its list of chunks.
     fn owns(&self, address: NonNull<u8>) -> bool;

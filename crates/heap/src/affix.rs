@@ -26,7 +26,7 @@ use terrace_core::{Alignment, AllocError, Allocator, GoodSize, Owns, Reset, Rese
 /// garbage collector, the owner of a buffer, a seal whose change betrays who wrote too far. Without one of the two,
 /// take `()`.
 ///
-/// - **I1** A live block of the caller lies in a live block of `backing` at the place that [`Shape::plan`] says.
+/// - **I1** A live block of the caller lies in a live block of `backing` at the place that `Shape::plan` says.
 /// - **I2** Before it lies an initialised `P`, and behind it an initialised `S`, unless the caller has overwritten them.
 ///
 /// ```

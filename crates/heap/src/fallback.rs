@@ -30,6 +30,9 @@ use terrace_core::{Alignment, AllocError, Allocator, GoodSize, Owns, Reset, Rese
 /// Use it where a fast or bounded allocator serves most requests, and the few that it cannot serve must still
 /// succeed. For a borrowed buffer first, [`BufferFirstAllocator`](crate::BufferFirstAllocator) is the shorter form.
 ///
+/// Where `second` stands on `first`, its blocks lie in memory of `first`. Those that `first` would take for its own are given
+/// back and the request is refused, so that none is ever freed to the wrong side.
+///
 /// - **I1** A live block that `first` owns is a live block of `first`; every other one is a live block of `second`.
 ///
 /// ```
@@ -76,10 +79,10 @@ impl<P: Allocator + Owns, Q: Allocator> FallbackAllocator<P, Q> {
     }
 }
 
-// SAFETY: each side keeps the contract. A block of `first` is owned by it, by `Owns`; one of `second` is not when it is handed
-// out (`apart`), and while it lives the memory under it is not handed out to anybody else, `first` included; nor can `remap`
-// take it into memory of `first`, where its bytes could only be copied (clause 4). So I1 holds, and every block goes
-// back to the side that it came from.
+// SAFETY: each side keeps the contract. A block of `first` is owned by it, by `Owns`. One of `second` is not when it is handed
+// out (`apart`), and stays so: either it lies in a live block of `first`, where the answer does not change, or the memory
+// under it is not handed out to anybody else while it lives, `first` included; nor can `remap` take it into memory of
+// `first`, where its bytes could only be copied (clause 4). So I1 holds, and every block goes back to where it came from.
 unsafe impl<P: Owns, Q: Allocator> Allocator for FallbackAllocator<P, Q> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {

@@ -82,12 +82,15 @@ unsafe impl Threads for StdThreads {
     }
 }
 
-/// Lets one thread at a time to `backing`; see the [source](self) for hooks that come back.
+/// Lets one thread at a time to `backing`.
 ///
 /// Use it to share what is made for one thread: an arena of a parser's worker threads, a pool. Where many threads
 /// allocate all the time take [`SmpAllocator`](crate::SmpAllocator) or [`SyncArena`](crate::SyncArena), which have no lock.
 ///
-/// - **I1** `holder` is the number of the one thread that has a [`Held`], and 0 where there is none; `backing` is reached
+/// A hook of the backing that comes back into the lock, in the thread that holds it, is let in: a plain lock would wait for
+/// itself. It must not wait for another thread that allocates here.
+///
+/// - **I1** `holder` is the number of the one thread that has a `Held`, and 0 where there is none; `backing` is reached
 ///   through a `Held`, or by `&mut self`.
 ///
 /// ```

@@ -72,14 +72,14 @@ impl<F: Fn(&OutOfMemory) -> bool> Reclaim for F {
 /// let buffer = cache.alloc_slice::<u8>(600)?;
 /// // SAFETY: live, of this allocator, not used again.
 /// unsafe { cache.free_slice(buffer) };
-/// assert!(limited.dupe(&[0; 700]).is_err(), "the cache has 600 of the 1000 bytes");
+/// assert!(limited.dupe(&[0u8; 700]).is_err(), "the cache has 600 of the 1000 bytes");
 ///
 /// let reclaiming = OnOomAllocator::new(&limited, 1, |_: &OutOfMemory| {
 ///     let kept = cache.kept_blocks();
 ///     cache.trim();
 ///     kept > 0
 /// });
-/// let large = reclaiming.dupe(&[0; 700])?;
+/// let large = reclaiming.dupe(&[0u8; 700])?;
 /// # // SAFETY: live, of this allocator, not used again.
 /// # unsafe { reclaiming.free_slice(large) };
 /// # Ok::<(), terrace_core::AllocError>(())

@@ -3,8 +3,8 @@
 //! ```text
 //!   alloc, free    small.rs                            one thread, no lock
 //!     │            `Slots` says which slot is the caller's
-//!     ▼ magazine.rs   per slot and class two chains of free blocks (chain.rs)
-//!   ──┼─────────────────────────────────────────────── one lock for up to 64 blocks
+//!     ▼ magazine.rs   per slot and class three chains of free blocks (chain.rs)
+//!   ──┼─────────────────────────────────────────────── one lock for 4 to 64 blocks
 //!     ▼ depot.rs      per class some full chains, and the slabs that have free blocks
 //!     │ slab.rs       a run of pages cut into blocks of one class (class.rs)
 //!   ──┼─────────────────────────────────────────────── one lock for a slab
@@ -89,7 +89,7 @@ use self::{
 pub const REGION: usize = 4 << 20;
 
 /// Free pages that stay with their memory, beside a share of those in use.
-const RETAINED: usize = 256;
+const RETAINED: usize = 2048;
 /// As many free pages as there may be, for who gives the rest back later.
 const KEEP: usize = usize::MAX / 2;
 /// Free pages with memory that make a purge worth while.
@@ -109,7 +109,7 @@ type DecommitFn<A> = unsafe fn(&A, NonNull<[u8]>) -> bool;
 ///
 /// - **I1** Every block of at most 32 KiB, and of such an alignment, is one of a slab's of its class; every other
 ///   block is aligned to a page at least, and is a run of a region, or one of the backing's and in the book.
-/// - **I2** `table` is null or a block of the backing with `slots.count() + 2` slots: number 0 is nobody's and empty,
+/// - **I2** `table` is null, and then blocks go from slabs and back to them, or is a run or a block of the backing with `slots.count() + 2` slots: number 0 is nobody's and empty,
 ///   the last is common to all who have no number, under `common`.
 /// - **I3** Locks are taken in the order common, a depot, pages; the book alone; and none is held while
 ///   the backing is called (clause 10).
@@ -167,8 +167,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         /// As [`SmpAllocator::new`], with regions of `BYTES` bytes, a power of two from 64 KiB to 256 MiB: small ones for a
         /// backing that is small.
         ///
-        /// The slots lie in the first region where they take less than half of it, about 17 of them in 64 KiB; more are a block of
-        /// the backing's, and the first block of all makes two requests. Where the second is refused the first goes back.
+        /// The slots lie in the first region where they take less than half of it, about 12 of them in 64 KiB; more are a block of
+        /// the backing's, asked for when the first small block has been served. Where that is refused every block takes
+        /// a lock, until the next slab. For a small backing a provider with few slots saves memory.
         pub const fn with_region_size(backing: A, slots: S) -> Self {
             Self::build(backing, slots, None)
         }
@@ -274,9 +275,10 @@ terrace_core::bridge_collections!(impl['b, A: Allocator, S: Slots, const BYTES: 
 impl<A: Allocator, S: Slots, const BYTES: usize> Drop for SmpAllocator<A, S, BYTES> {
     /// Everything goes back to the backing, live blocks too.
     fn drop(&mut self) {
-        loop {
-            let popped = self.book().pop();
-            let Some((address, Large { len, alignment })) = popped else { break };
+        let places = self.book().places();
+        for place in 0..places {
+            let found = self.book().block(place);
+            let Some((address, Large { len, alignment })) = found else { continue };
             // The block's provenance was exposed when it was entered.
             let Some(block) = NonNull::new(ptr::with_exposed_provenance_mut(address)) else { continue };
             // SAFETY: by I1 the backing's, as the book had it.

@@ -19,10 +19,12 @@ use std::{
 use allocator_api2_02::vec::Vec as Vec2;
 use proptest::prelude::*;
 use support::{Ground, HEADER, Op, Shadow, align, cases, is_all, len, ops, slice};
-use terrace_core::{Allocator, Bridge, GoodSize, Owns, SystemAllocator};
+use terrace_core::{Allocator, Bridge, GoodSize, Owns, Stats, SystemAllocator};
 use terrace_heap::{
-    ArenaAllocator, Call, CallOp, FailingAllocator, LogAllocator, PoolAllocator, Sink, SmpAllocator, StackAllocator,
-    SyncArena,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, Call, CallOp, FailingAllocator, FallbackAllocator,
+    FreeListAllocator, Histograms, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, Pressure,
+    PressureAllocator, SegregateAllocator, Sink, SmpAllocator, StackAllocator, StatsAllocator, StdThreads, SyncArena,
+    ZeroedAllocator,
 };
 use terrace_sync::NoSlots;
 
@@ -472,6 +474,48 @@ proptest! {
             smp.purge_idle();
         };
         come_back(programs, smp, besides, |_, _| ());
+    }
+
+    #[test]
+    fn a_free_list_stands_a_hook_that_comes_back(programs in programs(3000), most in 0usize..6) {
+        let make = |backing| FreeListAllocator::new(backing, 20..=300, most);
+        come_back(programs, make, FreeListAllocator::trim, |list, ground| {
+            assert_eq!(list.kept_blocks(), ground.blocks());
+        });
+    }
+
+    #[test]
+    fn a_limit_and_values_around_blocks_stand_a_hook_that_comes_back(programs in programs(3000), limit in 0usize..9000) {
+        let make = |backing| LimitAllocator::new(AffixAllocator::new(backing, 7u64, 8u16), limit);
+        let within = |limited: &LimitAllocator<_>| assert!(limited.used_bytes() <= limited.limit());
+        come_back(programs, make, within, |limited, ground| {
+            assert_eq!((limited.used_bytes(), ground.blocks()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_lock_and_its_counts_stand_a_hook_that_comes_back(programs in programs(3000)) {
+        let make = |backing| LockAllocator::new(StatsAllocator::with_histograms(backing, Histograms::<2>::new()));
+        let look = |lock: &LockAllocator<_, StdThreads>| assert!(lock.stats().current_bytes <= lock.stats().peak_bytes);
+        come_back(programs, make, look, |lock, _| assert_eq!(lock.stats().current_allocations, 0));
+    }
+
+    /// Four ways to one backing, each with a hook: whoever routes must route back.
+    #[test]
+    fn routes_stand_a_hook_that_comes_back(programs in programs(3000), limit in 0usize..9000, threshold in 0usize..3000) {
+        let make = |backing: Backing| {
+            let arena = ArenaAllocator::new(Rc::clone(&backing));
+            arena.set_limit(limit);
+            let small = BucketizeAllocator::new(len(threshold / 2 + 1), [Rc::clone(&backing), Rc::clone(&backing)]);
+            FallbackAllocator::new(arena, SegregateAllocator::new(threshold, small, ZeroedAllocator::new(backing)))
+        };
+        come_back(programs, make, |_| (), |_, _| ());
+    }
+
+    #[test]
+    fn pressure_stands_a_hook_that_comes_back(programs in programs(3000), threshold in 0usize..5000) {
+        let make = |backing| PressureAllocator::with_threshold(backing, threshold, move |_: &Pressure| threshold.is_multiple_of(2));
+        come_back(programs, make, PressureAllocator::collected, |heap, _| assert_eq!(heap.live_bytes(), 0));
     }
 
     #[test]

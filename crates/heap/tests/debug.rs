@@ -455,3 +455,49 @@ fn what_no_memory_holds_is_refused() {
         }
     }
 }
+
+/// What ends the process happens in a child: this test started again, with the case in a variable.
+#[test]
+fn the_default_handler_prints_and_aborts_but_at_a_leak_and_a_panic_in_a_handler_aborts() {
+    const CASE: &str = "TERRACE_DEBUG_CASE";
+    let misuse = |debug: &dyn Allocator| {
+        let memory = block(debug, 24);
+        // SAFETY: live.
+        unsafe { free(debug, memory) };
+        // SAFETY: a mistake, which ends this process.
+        unsafe { free(debug, memory) };
+    };
+    match std::env::var(CASE).as_deref() {
+        Ok("mistake") => return misuse(&DebugAllocator::new(SystemAllocator)),
+        Ok("panic") => {
+            let debug =
+                DebugAllocator::with_handler(SystemAllocator, DebugConfig::new(), |_: &Report| panic!("at ease"));
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&debug)));
+            return println!("unwound: {}", unwound.is_err());
+        }
+        Ok(_) => {
+            let debug = DebugAllocator::new(SystemAllocator);
+            let _ = block(&debug, 24);
+            drop(debug);
+            return println!("still here");
+        }
+        Err(_) if cfg!(miri) => return,
+        Err(_) => {}
+    }
+    let name = "the_default_handler_prints_and_aborts_but_at_a_leak_and_a_panic_in_a_handler_aborts";
+    for (case, aborts, said) in [
+        ("mistake", true, "terrace: double free of 24 bytes at 0x"),
+        ("panic", true, "the handler of a DebugAllocator panicked"),
+        ("leak", false, "terrace: leak of 24 bytes at 0x"),
+    ] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        // A sanitizer would call this leak one too.
+        child.args([name, "--exact", "--nocapture"]).env(CASE, case).env("ASAN_OPTIONS", "detect_leaks=0");
+        let output = child.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(err.contains(said), "{case}: {err}");
+        assert_eq!(output.status.success(), !aborts, "{case}: {err}");
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((out.contains("still here"), out.contains("unwound")), (!aborts, false), "{case}");
+    }
+}

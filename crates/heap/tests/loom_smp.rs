@@ -284,10 +284,10 @@ fn hand_over() {
 /// One thread frees until a chain goes to the depot, the other allocates until it comes from there.
 fn exchange() {
     fn before(model: &Model) {
-        model.hand(5, 0);
+        model.hand(7, 0);
     }
     fn free(model: &Model) {
-        (0..5).for_each(|_| model.free(model.handed()));
+        (0..7).for_each(|_| model.free(model.handed()));
     }
     fn alloc(model: &Model) {
         let blocks = [(); 2].map(|()| model.alloc(0));
@@ -466,7 +466,7 @@ fn a_common_slot_must_be_released() {
 
 #[test]
 fn a_reserve_must_be_released() {
-    fails_without(("self.reserve[class].swap(active, Ordering::AcqRel)", Ordering::AcqRel), RACE, Some(2), reserve);
+    fails_without(("self.reserve[class].swap(freed, Ordering::AcqRel)", Ordering::AcqRel), RACE, Some(2), reserve);
 }
 
 #[test]

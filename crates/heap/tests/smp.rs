@@ -6,9 +6,9 @@ mod support;
 use std::{num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
-use support::{Ground, Live, Shadow, align, cases, is_all, len, ops, slice};
+use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns, PageSize, Stats, SystemAllocator};
-use terrace_heap::{SmpAllocator, StatsAllocator};
+use terrace_heap::{ArenaAllocator, SmpAllocator, StatsAllocator};
 use terrace_sync::{NoSlots, Slots};
 
 const SMALL: usize = 64 << 10;
@@ -140,12 +140,41 @@ fn a_refused_first_block_leaves_nothing_at_the_backing() {
     }
 }
 
+/// An arena keeps what it gets back: only a request that is made once leaves it as it was.
 #[test]
-fn more_slots_than_can_be_are_an_error() {
+fn a_refused_first_block_leaves_an_arena_as_it_was() {
+    for count in [1, 8, 64, 256, 5000] {
+        for bytes in [1, 4096, 32768, 32769, 100_000] {
+            for refused in 1..4 {
+                let ground = Rc::new(Ground::default());
+                let arena = ArenaAllocator::new(Rc::clone(&ground));
+                let smp = SmpAllocator::<_, _, SMALL>::with_region_size(&arena, Many(count));
+                ground.refuse_in.set(refused);
+                let block = smp.alloc(len(bytes), Alignment::ONE);
+                assert!(block.is_ok() || arena.held_bytes() == 0, "{count} slots, {bytes} bytes, request {refused}");
+            }
+        }
+    }
+}
+
+/// Where there can be no slots, blocks go from their slabs and back to them.
+#[test]
+fn more_slots_than_can_be_are_none() {
     for count in [usize::MAX, usize::MAX - 1, usize::MAX / 1000, isize::MAX as usize] {
         let ground = Rc::new(Ground::default());
         let smp = Small::with_region_size(Rc::clone(&ground), Many(count));
-        assert!(smp.alloc(len(8), Alignment::ONE).is_err());
+        let mut shadow = Shadow::default();
+        for number in 0..2000 {
+            shadow.step(&smp, &Op::Alloc { len: 1 + number * 37 % 2000, log2: 0, zeroed: number % 3 == 0 });
+            if number % 3 == 1 {
+                shadow.step(&smp, &Op::Free { index: number });
+            }
+        }
+        assert!(shadow.live.len() > 1000);
+        shadow.free_all(&smp);
+        smp.trim();
+        assert_eq!((0..).map_while(|class| smp.class_stats(class)).map(|stats| stats.blocks_out).sum::<usize>(), 0);
+        drop(smp);
         assert_eq!(ground.blocks(), 0);
     }
 }

@@ -34,6 +34,30 @@ global_asm!(
     nothing_kept = sym NOTHING_KEPT,
 );
 
+/// Has the sections `.text.malloc` and `.text.free` begin with a cache line. To be written in the module whose functions lie there, so
+/// that it goes into the same object.
+///
+/// Where a function begins among the lines decides how many of them the processor fetches for it, and for a pair of calls that
+/// is a sixteenth of the time.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! begin_with_lines {
+    () => {
+        core::arch::global_asm!(
+            ".pushsection .text.malloc,\"ax\",@progbits",
+            ".balign 64",
+            ".popsection",
+            ".pushsection .text.free,\"ax\",@progbits",
+            ".balign 64",
+            ".popsection",
+        );
+    };
+}
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+macro_rules! begin_with_lines {
+    () => {};
+}
+pub(crate) use begin_with_lines;
+
 /// What a thread keeps.
 #[repr(C)]
 pub(crate) struct Place {

@@ -48,6 +48,12 @@ impl<A: Allocator, S: Slots> Heap<A, S> {
         self.smp.alloc_at_hand(len)
     }
 
+    /// The same, of what the calling thread has freed.
+    #[inline(always)]
+    pub(crate) fn alloc_freed(&self, len: usize) -> Option<NonNull<u8>> {
+        self.smp.alloc_freed(len)
+    }
+
     /// The same, all zero.
     #[inline(always)]
     pub(crate) fn alloc_zeroed(&self, len: usize) -> Option<NonNull<u8>> {

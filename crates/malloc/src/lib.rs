@@ -15,7 +15,7 @@
 //!     ▼
 //!   Pages                pages.rs    counts, and keeps errno
 //!     ▼
-//!   PageAllocator        terrace-sys
+//!   TunedPageAllocator   terrace-sys: huge pages where a large block grows
 //! ```
 //!
 //! - **I1** There is nothing to initialise: the dynamic linker itself may be the first to call, before any constructor.
@@ -48,7 +48,7 @@ use core::{
 };
 
 use terrace_core::Alignment;
-use terrace_sys::{PageAllocator, page_size};
+use terrace_sys::{PageOptions, TunedPageAllocator, page_size};
 
 use crate::{
     heap::{Heap, MALLOC_ALIGNMENT},
@@ -56,11 +56,14 @@ use crate::{
     slots::MallocSlots,
 };
 
+/// From where on a block that has grown gets huge pages: four of them of 2 MiB, the last of which may be used in part.
+const GROWN: usize = 8 << 20;
+
 /// The memory of the process.
-static PAGES: Pages<PageAllocator> = Pages::new(PageAllocator);
+static PAGES: Pages<TunedPageAllocator> = Pages::new(PageOptions::new().huge_pages_where_grown(GROWN).build());
 /// The heap of the process.
 // SAFETY: the only value of its type.
-static HEAP: Heap<&Pages<PageAllocator>, MallocSlots<true>> = Heap::new(&PAGES, unsafe { MallocSlots::sole() });
+static HEAP: Heap<&Pages<TunedPageAllocator>, MallocSlots<true>> = Heap::new(&PAGES, unsafe { MallocSlots::sole() });
 
 /// Runs before other constructors (build.rs).
 #[cfg(not(test))]
@@ -121,12 +124,22 @@ fn invalid() -> *mut c_void {
     ptr::null_mut()
 }
 
+arch::begin_with_lines!();
+
 /// `malloc` of C: 0 bytes are a block of their own.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle), unsafe(link_section = ".text.malloc"))]
 pub extern "C" fn malloc(len: usize) -> *mut c_void {
     #[cold]
     #[inline(never)]
     extern "C" fn slow(len: usize) -> *mut c_void {
+        match HEAP.alloc_freed(len) {
+            Some(block) => block.as_ptr().cast(),
+            None => slowest(len),
+        }
+    }
+    #[cold]
+    #[inline(never)]
+    extern "C" fn slowest(len: usize) -> *mut c_void {
         or_out_of_memory(HEAP.alloc(len))
     }
     match HEAP.alloc_at_hand(len) {
@@ -139,7 +152,7 @@ pub extern "C" fn malloc(len: usize) -> *mut c_void {
 ///
 /// # Safety
 /// Null, or a live block of this library, not used again.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle), unsafe(link_section = ".text.free"))]
 pub unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { release(block) }

@@ -1,4 +1,4 @@
-//! [`Pages`]: the backing, which is `PageAllocator`, made fit for a C malloc.
+//! [`Pages`]: the backing, which is `TunedPageAllocator`, made fit for a C malloc.
 //!
 //! - What the system refuses leaves no trace in `errno`: the caller may be a `free`, which must not touch it, or a
 //!   request that is served in another way after all.

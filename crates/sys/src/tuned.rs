@@ -21,7 +21,7 @@
 //!
 //! Costs: `alloc` one mmap; a call more for each of transparent pages, name and population, two for guards, up to two
 //! for an alignment above the page. `free` one munmap. `resize` and `remap` nothing while the number of pages
-//! stays, else one call, and one for the population of what has grown.
+//! stays, else one call, and one each for the population of what has grown and for its huge pages.
 
 use core::{num::NonZeroUsize, ptr::NonNull};
 
@@ -77,7 +77,7 @@ impl TunedPageAllocator {
     fn page(&self) -> usize {
         match self.options.huge {
             Huge::Explicit(size) => size.bytes(),
-            Huge::No | Huge::Transparent => page_size(),
+            Huge::No | Huge::Transparent | Huge::Grown(_) => page_size(),
         }
     }
 
@@ -95,8 +95,15 @@ impl TunedPageAllocator {
         if self.options.huge == Huge::Transparent && len >= transparent {
             alignment = alignment.max(transparent);
         }
-        let reserved = plan::over_reserve(whole, alignment, page).ok_or(Unavailable::Memory)?;
-        let mut start = self.map_range(reserved)?;
+        let mut reserved = plan::over_reserve(whole, alignment, page).ok_or(Unavailable::Memory)?;
+        let mut start = match self.map_range(reserved) {
+            // Where there is no room for more than the block, its pages alone may happen to lie right.
+            Err(_) if reserved > whole => {
+                reserved = whole;
+                self.map_by_luck(whole, alignment, guard)?
+            }
+            mapped => mapped?,
+        };
         if reserved > whole {
             // It is the block that is to be aligned, not the guard before it.
             let block = start.addr().get().wrapping_add(guard);
@@ -114,6 +121,18 @@ impl TunedPageAllocator {
             return Err(why);
         }
         Ok(block)
+    }
+
+    /// Maps `whole` bytes, a multiple of the page, if the system happens to lay what is behind the guard at a multiple of `alignment`.
+    #[cold]
+    fn map_by_luck(&self, whole: usize, alignment: usize, guard: usize) -> Result<NonNull<u8>, Unavailable> {
+        let start = self.map_range(whole)?;
+        if (start.addr().get() + guard).is_multiple_of(alignment) {
+            return Ok(start);
+        }
+        // SAFETY: ours, of no block, and writable.
+        unsafe { release(start, whole) };
+        Err(Unavailable::Memory)
     }
 
     /// Maps `len` bytes, a multiple of the page.
@@ -140,7 +159,7 @@ impl TunedPageAllocator {
         let len = whole - 2 * guard;
         // SAFETY: within the range.
         let block = unsafe { start.add(guard) };
-        if options.huge == Huge::Transparent {
+        if options.huge == Huge::Transparent || (strict && matches!(options.huge, Huge::Grown(_))) {
             // SAFETY: the block's part of the range.
             let advised = unsafe { prim::advise_huge(block, len) };
             if strict && advised.is_err() {
@@ -205,6 +224,10 @@ impl TunedPageAllocator {
         let may_move = may_move && !self.options.populate;
         // SAFETY: by I1 these pages are the block's.
         let grown = unsafe { prim::remap(start, old_len, new_len, may_move) }.ok()?;
+        if matches!(self.options.huge, Huge::Grown(least) if new_len >= least) {
+            // SAFETY: the grown block. A wish: an error changes nothing.
+            let _ = unsafe { prim::advise_huge(grown, new_len) };
+        }
         if self.options.populate {
             // SAFETY: within the grown block.
             let more = unsafe { grown.add(old_len) };

@@ -192,6 +192,38 @@ fn transparent_huge_pages_are_asked_for_and_come_where_the_machine_has_them() {
 }
 
 #[test]
+fn a_block_that_has_grown_gets_huge_pages_and_grows_again() {
+    let options = PageOptions::new().huge_pages_where_grown(8 * MIB);
+    if let Err(why) = options.check() {
+        return eprintln!("{why}: nothing tried");
+    }
+    let pages = options.build();
+    let wished = |block: NonNull<[u8]>| {
+        let map = Map::of(block.addr().get()).unwrap();
+        map.field("VmFlags").split(' ').any(|flag| flag == "hg")
+    };
+    let large = alloc(pages, 16 * MIB, 1);
+    assert!(!wished(large), "it is large from the beginning");
+    free(pages, large);
+    let mut block = alloc(pages, MIB, 1);
+    fill(block);
+    for len in [2, 4, 8, 16, 32].map(|mib| mib * MIB) {
+        // SAFETY: live; only what comes back is used from then on.
+        let Some(start) = (unsafe { pages.remap(block, Alignment::ONE, bytes(len)) }) else {
+            return eprintln!("the system grows no map: nothing tried");
+        };
+        let before = block.len();
+        block = NonNull::slice_from_raw_parts(start, len);
+        assert_eq!(wished(block), len >= 8 * MIB, "{len}");
+        // SAFETY: live, and filled so far.
+        let kept = unsafe { core::slice::from_raw_parts(start.as_ptr(), before) };
+        assert!(kept.iter().step_by(997).all(|&byte| byte == 7));
+        fill(block);
+    }
+    free(pages, block);
+}
+
+#[test]
 fn explicit_huge_pages_come_from_the_pool_or_are_refused_with_the_remedy() {
     let size = Alignment::new(2 * MIB).unwrap();
     let options = PageOptions::new().explicit_huge_pages(size);

@@ -1,8 +1,12 @@
 //! The suite over allocators that keep the contract, as their own authors would write it.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, ptr::NonNull};
 
-use terrace_core::{Alignment, SystemAllocator};
+use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_frame::{
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Order,
+    Region,
+};
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
     FailingAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer,
@@ -348,6 +352,36 @@ fn smp_keeps_the_contract() {
     });
     conformance::clause_7_moving_it_moves_no_block(|start, check| {
         check(&Wandering::new(Smp::with_region_size(start.backing(), ThreadSlots)));
+    });
+}
+
+/// The frames of some pages, numbered by their addresses.
+fn region<F: FrameAllocator>(make: impl FnOnce(&MemoryMap) -> F, check: impl FnOnce(Region<F>)) {
+    const BYTES: NonZeroUsize = NonZeroUsize::new(4 << 20).unwrap();
+    let large = Alignment::new(2 << 20).expect("a power of two");
+    let memory = PageAllocator.alloc(BYTES, large).expect("memory");
+    let map = MemoryMap::of(Frames::new(memory.addr().get() >> 12, BYTES.get() >> 12)).expect("a map");
+    // SAFETY: the map's frames are the pages at `memory`, which nobody else has.
+    let region = unsafe { Region::new(memory, make(&map)) };
+    check(region.expect("pages are aligned"));
+    // SAFETY: live, and the region is gone.
+    unsafe { PageAllocator.free(NonNull::slice_from_raw_parts(memory, BYTES.get()), large) };
+}
+
+#[test]
+fn regions_keep_the_contract() {
+    let hybrid = |map: &MemoryMap| HybridAllocator::new_in(map, ThreadSlots, &SystemAllocator).expect("memory");
+    let bitmap = |map: &MemoryMap| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory");
+    let buddy = |map: &MemoryMap| BuddyAllocator::new_in(map, Order::MIN, &SystemAllocator).expect("memory");
+    let classic = |map: &MemoryMap| ClassicBuddyAllocator::new_in(map, &SystemAllocator).expect("memory");
+    conformance::all(|_, check| region(hybrid, |region| check(&region)));
+    conformance::all(|_, check| region(bitmap, |region| check(&region)));
+    conformance::all(|_, check| region(buddy, |region| check(&region)));
+    conformance::all(|_, check| region(classic, |region| check(&region)));
+    conformance::clause_6_threads(|_, check| region(hybrid, |region| check(&region)));
+    conformance::clause_6_freed_elsewhere(|_, check| region(hybrid, |region| check(Box::new(region))));
+    conformance::clause_7_moving_it_moves_no_block(|_, check| {
+        region(hybrid, |region| check(&Wandering::new(region)));
     });
 }
 

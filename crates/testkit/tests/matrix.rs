@@ -8,6 +8,7 @@
 use std::{
     cell::Cell,
     num::NonZeroUsize,
+    ptr::NonNull,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +17,9 @@ use std::{
 };
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_frame::{
+    BitmapAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Region,
+};
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
     FailingAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms, InlineBuffer,
@@ -24,38 +28,9 @@ use terrace_heap::{
     ZeroedAllocator,
     debug::{Mistake, Report},
 };
-use terrace_sync::{NoSlots, Slots};
+use terrace_sync::NoSlots;
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Check, Monitor, Programs, Start, programs};
-
-/// The first eight slots of threads, so that they fit into a small region whatever the machine is. Where they do not, the first block
-/// makes two requests; a backing that keeps what it gets back, as an arena does, then holds more after the second was refused.
-struct EightSlots;
-
-// SAFETY: the numbers are `ThreadSlots`' own.
-unsafe impl Slots for EightSlots {
-    fn count(&self) -> usize {
-        ThreadSlots.count().min(8)
-    }
-
-    fn enter(&self) -> usize {
-        let number = ThreadSlots.enter();
-        if number <= self.count() { number } else { 0 }
-    }
-
-    fn claim(&self) -> bool {
-        ThreadSlots.claim() && self.enter() != 0
-    }
-
-    fn adopt(&self, number: usize) -> bool {
-        ThreadSlots.adopt(number)
-    }
-
-    unsafe fn release(&self, number: usize) {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { ThreadSlots.release(number) }
-    }
-}
 
 const INLINE: usize = 4096;
 /// Of the pools.
@@ -121,7 +96,7 @@ const LAYERS: [Layer; 28] = [
         check(&DebugAllocator::with_handler(backing, config, no_report));
     }),
     ("smp", |_, backing, check| {
-        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, EightSlots));
+        check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, ThreadSlots));
     }),
     ("smp, no slots", |_, backing, check| {
         check(&SmpAllocator::<_, _, SMALL_REGION>::with_region_size(backing, NoSlots));
@@ -204,10 +179,23 @@ fn mapped_file() -> MappedFile {
     made.expect("a file system that has files without names")
 }
 
+/// The frames of a megabyte of pages, numbered by their addresses, by an allocator of frames with its notes apart.
+fn region<F: FrameAllocator>(make: impl FnOnce(&MemoryMap) -> F, check: &mut Check<'_>) {
+    const BYTES: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
+    let large = Alignment::new(128 << 10).expect("a power of two");
+    let memory = PageAllocator.alloc(BYTES, large).expect("memory");
+    let map = MemoryMap::of(Frames::new(memory.addr().get() >> 12, BYTES.get() >> 12)).expect("a map");
+    // SAFETY: the map's frames are the pages at `memory`, which nobody else has.
+    let region = unsafe { Region::new(memory, make(&map)) };
+    check(&region.expect("pages are aligned"));
+    // SAFETY: live, and the region is gone.
+    unsafe { PageAllocator.free(NonNull::slice_from_raw_parts(memory, BYTES.get()), large) };
+}
+
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 11] = [
+const ALONE: [Base; 14] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
@@ -225,6 +213,15 @@ const ALONE: [Base; 11] = [
     ("guarded page", |_, check| check(&GUARDED.build())),
     ("reserved", |_, check| check(&reserved())),
     ("mapped file", |_, check| check(&mapped_file())),
+    ("region(hybrid)", |_, check| {
+        region(|map| HybridAllocator::new_in(map, ThreadSlots, &SystemAllocator).expect("memory"), check);
+    }),
+    ("region(bitmap)", |_, check| {
+        region(|map| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory"), check);
+    }),
+    ("region(classic)", |_, check| {
+        region(|map| ClassicBuddyAllocator::new_in(map, &SystemAllocator).expect("memory"), check);
+    }),
 ];
 
 /// Runs one pair; the cell says how many programs and runs passed. Without the variable few, since there are many pairs.

@@ -11,6 +11,7 @@
 
 use core::{
     alloc::Layout,
+    hint::black_box,
     num::NonZeroUsize,
     ptr::{self, NonNull},
 };
@@ -102,6 +103,10 @@ unsafe fn grow_elsewhere<A: Allocator + ?Sized>(
     old: Layout,
     new_size: usize,
 ) -> Result<NonNull<[u8]>, AllocError> {
+    // Through a black box, so that the allocator's handle comes by its address, which lies in the collection. With the
+    // handle itself passed, the compiler would know that the collection stays as it is meanwhile, and keep its new length
+    // in one more register, which each push then saves: 29 instructions and 10 cycles for 24 and 7.
+    let allocator = black_box(allocator);
     // SAFETY: valid by the caller's promise.
     let new = unsafe { Layout::from_size_align_unchecked(new_size, old.align()) };
     let target = allocate(allocator, new)?;

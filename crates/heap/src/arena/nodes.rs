@@ -301,6 +301,18 @@ impl<A: Allocator> ArenaAllocator<A> {
         self.neg_next.set(next.as_ptr().map_addr(usize::wrapping_neg));
     }
 
+    /// The next address and the newest node's end, both negated, for a borrower who hands out what lies between. Until
+    /// [`set_neg_next`](Self::set_neg_next) brings the next address back no block may be asked for. None while the backing
+    /// is being asked.
+    pub(crate) fn lend_neg_next(&self) -> Option<(*mut u8, usize)> {
+        (!self.asking.get()).then(|| (self.neg_next.get(), self.neg_end.get()))
+    }
+
+    /// What [`lend_neg_next`](Self::lend_neg_next) lent, moved on over the blocks handed out since.
+    pub(crate) fn set_neg_next(&self, neg_next: *mut u8) {
+        self.neg_next.set(neg_next);
+    }
+
     /// From now on every request is refused, until [`reopen`](Self::reopen) or a reset: as if the backing were being
     /// asked, and with an end that nothing fits below. So a closed arena costs an open one nothing.
     pub(crate) fn close(&self) {

@@ -24,7 +24,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// Reports every block that is live, and every write past an end or after a free that shows by now. Nothing is freed
     /// and nothing ends: it can be asked at any time, also while other threads use the allocator.
     ///
-    /// Cost: a look at each block, under the lock one by one.
+    /// Cost: a look at each block, under the lock one by one; from the beginning again where the handler has allocated meanwhile.
     #[track_caller]
     pub fn check_for_leaks(&self) -> Check {
         self.check_from(0, Found::Check)

@@ -67,7 +67,7 @@ pub struct PrintAndAbort;
 #[cfg(feature = "std")]
 impl Handler for PrintAndAbort {
     fn report(&self, report: &Report) {
-        std::eprintln!("terrace: {report}");
+        Print.report(report);
         if report.mistake != super::Mistake::Leak {
             std::process::abort();
         }
@@ -97,16 +97,23 @@ pub struct Print;
 #[cfg(feature = "std")]
 impl Handler for Print {
     fn report(&self, report: &Report) {
-        std::eprintln!("terrace: {report}");
+        say(format_args!("{report}"));
     }
 
     fn call(&self, call: &Call) {
-        std::eprintln!("terrace: {:?} at {}", call.op, call.site);
+        say(format_args!("{:?} at {}", call.op, call.site));
     }
 
     fn refused(&self, why: &LimitReached) {
-        std::eprintln!("terrace: {why}");
+        say(format_args!("{why}"));
     }
+}
+
+/// A line; what cannot be written is no reason to panic.
+#[cfg(feature = "std")]
+fn say(text: core::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = std::writeln!(std::io::stderr(), "terrace: {text}");
 }
 
 /// Threads are numbered as they first ask.

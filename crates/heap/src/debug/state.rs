@@ -125,7 +125,8 @@ impl State {
     #[inline]
     pub fn count_end(&mut self, len: usize) {
         self.counts.total_deallocations += 1;
-        self.counts.current_allocations = self.counts.current_allocations.wrapping_sub(1);
+        // Without records nobody knows that a block which ends was ever made.
+        self.counts.current_allocations = self.counts.current_allocations.saturating_sub(1);
         self.count_resize(len, 0);
     }
 
@@ -135,7 +136,7 @@ impl State {
         let counts = &mut self.counts;
         counts.bytes_allocated += new.saturating_sub(old) as u64;
         counts.bytes_deallocated += old.saturating_sub(new) as u64;
-        counts.current_bytes = counts.current_bytes.wrapping_add(new as u64).wrapping_sub(old as u64);
+        counts.current_bytes = counts.current_bytes.saturating_add(new as u64).saturating_sub(old as u64);
         counts.peak_bytes = counts.peak_bytes.max(counts.current_bytes);
     }
 
@@ -276,17 +277,18 @@ impl State {
         self.bytes = self.bytes.saturating_sub(gone.shape.whole);
     }
 
-    /// Forgets a block whose memory goes back, or keeps what is known of it.
-    pub fn forget(&mut self, address: usize, serial: u64, remember: bool) {
-        let Some(seat) = self.table.find(address) else { return };
-        match self.table.at_mut(seat) {
-            Some(record) if record.serial == serial && remember => record.state = Life::Gone,
-            Some(record) if record.serial == serial => {
-                self.table.remove(seat);
-                self.changes += 1;
-            }
-            _ => (),
+    /// Forgets a block whose memory goes back, or keeps what is known of it. `false`: it is not known, the backing has handed it out
+    /// again, and it must not go back.
+    pub fn forget(&mut self, address: usize, serial: u64, remember: bool) -> bool {
+        let Some(seat) = self.table.find(address) else { return false };
+        let Some(record) = self.table.at_mut(seat).filter(|record| record.serial == serial) else { return false };
+        if remember {
+            record.state = Life::Gone;
+        } else {
+            self.table.remove(seat);
+            self.changes += 1;
         }
+        true
     }
 
     /// Forgets all blocks whose memory has gone back.

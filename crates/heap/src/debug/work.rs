@@ -381,6 +381,9 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
             // SAFETY: I2: the block is this call's, and nobody else's.
             sealed = unsafe { pages.seal(&self.backing, record.base, &record.shape) };
+            // Where the system stopped midway all of it is opened again; if not even that, nobody looks at it any more.
+            // SAFETY: as above.
+            sealed = sealed || !unsafe { pages.open(&self.backing, record.base, &record.shape) };
         }
         self.lock(Found::Free).hold(record.address, record.serial, sealed);
         self.drain(limit, Found::Free, by);
@@ -406,8 +409,10 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
                 return;
             }
         }
-        self.lock(Found::Free).forget(record.address, record.serial, self.config.remembers());
-        self.give_back(record.base, &record.shape);
+        let ours = self.lock(Found::Free).forget(record.address, record.serial, self.config.remembers());
+        if ours {
+            self.give_back(record.base, &record.shape);
+        }
     }
 
     #[track_caller]

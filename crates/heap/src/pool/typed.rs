@@ -20,7 +20,7 @@ use super::{PoolAllocator, item_len};
 
 /// Values of type `T` in items of their size.
 ///
-/// - **I4** The items of `allocator` have `T`'s size and alignment or more.
+/// - **I5** The items of `allocator` have `T`'s size and alignment or more.
 ///
 /// ```
 /// use terrace_core::SystemAllocator;
@@ -92,7 +92,7 @@ impl<T, A: Allocator> Pool<T, A> {
         match self.allocator.take(Self::LEN, Self::ALIGNMENT) {
             Ok(item) => {
                 let item = item.cast::<T>();
-                // SAFETY: by I4 an item of ours has room and alignment for a `T`.
+                // SAFETY: by I5 an item of ours has room and alignment for a `T`.
                 unsafe { item.write(ManuallyDrop::into_inner(value)) };
                 Ok(Pooled { item, pool: self })
             }
@@ -128,7 +128,7 @@ fn refused<T, R>(value: T) -> Result<R, AllocError> {
 
 /// A value in a [`Pool`]: owned, dropped with the handle, its item then free again.
 ///
-/// - **I5** `item` is an item of `pool`, holds an initialised `T`, and only this handle refers to it.
+/// - **I6** `item` is an item of `pool`, holds an initialised `T`, and only this handle refers to it.
 pub struct Pooled<'p, T, A: Allocator> {
     item: NonNull<T>,
     pool: &'p Pool<T, A>,
@@ -139,9 +139,9 @@ impl<T, A: Allocator> Pooled<'_, T, A> {
     #[inline]
     pub fn into_inner(self) -> T {
         let this = ManuallyDrop::new(self);
-        // SAFETY: by I5 initialised; the handle is not used again.
+        // SAFETY: by I6 initialised; the handle is not used again.
         let value = unsafe { this.item.read() };
-        // SAFETY: by I5 an item that nobody uses any more.
+        // SAFETY: by I6 an item that nobody uses any more.
         unsafe { this.pool.allocator.put(this.item.cast()) };
         value
     }
@@ -152,7 +152,7 @@ impl<T, A: Allocator> Deref for Pooled<'_, T, A> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: by I5 initialised, and borrowed with the handle.
+        // SAFETY: by I6 initialised, and borrowed with the handle.
         unsafe { self.item.as_ref() }
     }
 }
@@ -160,7 +160,7 @@ impl<T, A: Allocator> Deref for Pooled<'_, T, A> {
 impl<T, A: Allocator> DerefMut for Pooled<'_, T, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: by I5 initialised, and borrowed with the handle.
+        // SAFETY: by I6 initialised, and borrowed with the handle.
         unsafe { self.item.as_mut() }
     }
 }
@@ -170,12 +170,12 @@ impl<T, A: Allocator> Drop for Pooled<'_, T, A> {
     fn drop(&mut self) {
         // The item comes back also where the destructor unwinds, and not before it is through: it may use the pool.
         let _back = PutBack { item: self.item.cast(), allocator: &self.pool.allocator };
-        // SAFETY: by I5 initialised; the handle is not used again.
+        // SAFETY: by I6 initialised; the handle is not used again.
         unsafe { self.item.drop_in_place() };
     }
 }
 
-/// - **I6** `item` is an item of `allocator` that nobody uses once this is dropped.
+/// - **I7** `item` is an item of `allocator` that nobody uses once this is dropped.
 struct PutBack<'p, A: Allocator> {
     item: NonNull<u8>,
     allocator: &'p PoolAllocator<A>,
@@ -184,7 +184,7 @@ struct PutBack<'p, A: Allocator> {
 impl<A: Allocator> Drop for PutBack<'_, A> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: by I6.
+        // SAFETY: by I7.
         unsafe { self.allocator.put(self.item) };
     }
 }

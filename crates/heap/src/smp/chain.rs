@@ -11,9 +11,14 @@
 //! - **I1** A block of a chain is free memory of one class, 16 bytes or more, and nobody else's.
 //! - **I2** The `len` links from `head` lead to that many different blocks; the last one's `next` is null.
 
-use core::ptr::{self, NonNull};
+use core::{
+    hint::black_box,
+    ptr::{self, NonNull},
+};
 
 use terrace_sync::cell::UnsafeCell;
+
+use super::class::LONGEST;
 
 /// A word in a free block.
 pub(crate) struct Block {
@@ -60,57 +65,88 @@ impl Block {
 pub(crate) struct Chain {
     pub(crate) head: NonNull<Block>,
     pub(crate) len: u32,
+    /// Whether block `i` leads to block `2 i` too, from the second on.
+    pub(crate) branched: bool,
 }
 
 impl Chain {
-    /// Takes the first block off.
+    /// Writes branches into the chain, for who [fetches](Self::fetch_all) it.
     ///
     /// # Safety
-    /// The chain keeps I1 and I2.
-    pub(crate) unsafe fn split_first(self) -> (NonNull<Block>, Option<Self>) {
-        if self.len == 1 {
-            return (self.head, None);
+    /// The chain keeps I1 and I2, and is the caller's.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn branch(&mut self) {
+        let mut blocks = [self.head; LONGEST];
+        let blocks = &mut blocks[..self.len as usize];
+        for at in 1..blocks.len() {
+            // SAFETY: linked, by I2.
+            let next = unsafe { Block::next(blocks[at - 1]) };
+            // SAFETY: by I2 not the last.
+            blocks[at] = unsafe { NonNull::new_unchecked(next) };
         }
-        // SAFETY: the chain is the caller's, and its head is not the last.
-        let next = unsafe { Block::next(self.head) };
-        (self.head, NonNull::new(next).map(|head| Self { head, len: self.len - 1 }))
+        for at in 1..blocks.len().div_ceil(2) {
+            // SAFETY: free memory, by I1.
+            let second = unsafe { Block::second(blocks[at]) };
+            // SAFETY: free memory behind the block's own link.
+            unsafe { Block::link(second, blocks[2 * at].as_ptr()) };
+        }
+        self.branched = true;
+    }
+
+    /// Has the processor fetch all blocks, those that lie in another's cache too: along the branches six waits instead of 64.
+    ///
+    /// # Safety
+    /// The chain is [branched](Self::branch), keeps I1 and I2, and is the caller's.
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn fetch_all(&self) {
+        let mut blocks = [self.head; LONGEST];
+        let blocks = &mut blocks[..self.len as usize];
+        for at in 1..blocks.len() {
+            // SAFETY: free memory, by I1.
+            let second = unsafe { Block::second(blocks[at / 2]) };
+            let link = if at % 2 == 0 { second } else { blocks[at - 1] };
+            // SAFETY: written by `branch`, or linked by I2.
+            let next = unsafe { Block::next(link) };
+            // SAFETY: by I2 not the last.
+            blocks[at] = unsafe { NonNull::new_unchecked(next) };
+        }
+        for block in blocks.iter().skip(1).step_by(2) {
+            // SAFETY: linked, by I2.
+            black_box(unsafe { Block::next(*block) });
+        }
     }
 }
 
 /// Full chains of one class, the newest on top.
 #[derive(Debug)]
 pub(crate) struct Stack {
+    /// The head of the newest, odd where that is branched.
     top: *mut Block,
-    len: u32,
 }
 
 impl Stack {
-    pub(crate) const EMPTY: Self = Self { top: ptr::null_mut(), len: 0 };
-
-    /// Chains in the stack.
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
+    pub(crate) const EMPTY: Self = Self { top: ptr::null_mut() };
 
     /// # Safety
-    /// `head` begins a full chain, which the caller gives up (I1, I2).
-    pub(crate) unsafe fn push(&mut self, head: NonNull<Block>) {
+    /// A full chain, which the caller gives up (I1, I2).
+    pub(crate) unsafe fn push(&mut self, chain: &Chain) {
         // SAFETY: the caller's promise.
-        let second = unsafe { Block::second(head) };
+        let second = unsafe { Block::second(chain.head) };
         // SAFETY: free memory behind the head's own link.
         unsafe { Block::link(second, self.top) };
-        self.top = head.as_ptr();
-        self.len += 1;
+        self.top = chain.head.as_ptr().map_addr(|address| address | usize::from(chain.branched));
     }
 
-    /// The head of the newest chain.
-    pub(crate) fn pop(&mut self) -> Option<NonNull<Block>> {
-        let head = NonNull::new(self.top)?;
+    /// The newest chain, which has `len` blocks as all have.
+    pub(crate) fn pop(&mut self, len: u32) -> Option<Chain> {
+        let branched = !self.top.addr().is_multiple_of(2);
+        let head = NonNull::new(self.top.map_addr(|address| address & !1))?;
         // SAFETY: the stack's chains are full ones, by the promise of `push`.
         let second = unsafe { Block::second(head) };
         // SAFETY: linked by `push`.
         self.top = unsafe { Block::next(second) };
-        self.len -= 1;
-        Some(head)
+        Some(Chain { head, len, branched })
     }
 }

@@ -24,10 +24,13 @@ pub(crate) const PAGE: usize = 4096;
 /// Pages of the largest slab.
 pub(crate) const SLAB_PAGES: usize = 8;
 
+/// Blocks of the longest batch.
+pub(crate) const LONGEST: usize = 64;
+
 const GRAIN: usize = 16;
 const EVEN: usize = 8; // classes before the spacing grows
 const BATCH_BYTES: usize = 16 << 10;
-const DEPOT_BYTES: usize = 512 << 10;
+const DEPOT_BYTES: usize = 1 << 20;
 
 /// The class of `len` bytes; `len` is from 1 to [`LARGEST`].
 #[inline(always)]
@@ -55,17 +58,23 @@ pub(crate) fn size(class: usize) -> usize {
 
 /// Blocks that travel together between a magazine and the depot.
 #[inline(always)]
-pub(crate) fn batch(class: usize) -> u32 {
-    BATCHES[class] as u32
+pub(crate) fn batch(class: usize) -> u8 {
+    BATCHES[class]
+}
+
+/// Freed blocks for which it is worth while to load them again, before a batch is fetched from elsewhere.
+#[inline(always)]
+pub(crate) fn fair(class: usize) -> u8 {
+    FAIR[class & (FAIR.len() - 1)]
 }
 
 /// Full chains that the depot keeps at most.
 pub(crate) fn depot_chains(class: usize) -> u32 {
-    ((DEPOT_BYTES / (size(class) * batch(class) as usize)) as u32).clamp(8, 64)
+    ((DEPOT_BYTES / (size(class) * usize::from(batch(class)))) as u32).clamp(8, 64)
 }
 
 /// Blocks that a magazine holds while the depot is full: each may be the last of a page.
-pub(crate) fn narrow(class: usize) -> u32 {
+pub(crate) fn narrow(class: usize) -> u8 {
     (batch(class) / 8).max(2)
 }
 
@@ -136,16 +145,28 @@ const BATCHES: [u8; CLASSES] = {
     let mut class = 0;
     while class < CLASSES {
         let fitting = BATCH_BYTES / size_by_formula(class);
-        batches[class] = if fitting < 2 {
-            2
-        } else if fitting > 64 {
-            64
+        batches[class] = if fitting < 4 {
+            4
+        } else if fitting > LONGEST {
+            LONGEST as u8
         } else {
             fitting as u8
         };
         class += 1;
     }
     batches
+};
+
+/// As long as a byte can count, so that an index that was one needs no check.
+static FAIR: [u8; 256] = {
+    let mut fair = [0; 256];
+    let mut class = 0;
+    while class < CLASSES {
+        let quarter = BATCHES[class] / 4;
+        fair[class] = if quarter < 2 { 2 } else { quarter };
+        class += 1;
+    }
+    fair
 };
 
 /// By the whole grains below the length. A power of two of them, so that an index needs no check, a mask at most.
@@ -208,7 +229,7 @@ mod tests {
             let (pages, blocks) = (slab_pages(class), capacity(class));
             assert!((1..=SLAB_PAGES).contains(&pages) && blocks >= 1);
             assert!((pages * PAGE - blocks * size(class)) * 8 < pages * PAGE, "{}", size(class));
-            assert!((2..=64).contains(&batch(class)));
+            assert!((2..=LONGEST).contains(&batch(class).into()));
         }
     }
 }

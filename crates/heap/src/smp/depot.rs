@@ -1,7 +1,7 @@
 //! [`Depot`]: where the slots' magazines get chains of a class and leave them, and the class's slabs.
 //!
 //! ```text
-//!   magazines ══ full chains ══▶ stack ●━━ ●━━ ●━━   a few, the newest first
+//!   magazines ══ full chains ══▶ stacks ●━━ ●━━ ●━━   by the slot's number, the newest first
 //!             ◀═════════════════   │ too many
 //!             ◀═ blocks ══ slabs ◀─┘ block by block, each to the slab that it was cut from
 //!                           │ ▲
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! - **I1** `partial` lists exactly the class's slabs that have a block to give. A slab that is unused leaves the depot at once.
-//! - **I2** Every chain of `stack` has exactly a batch of blocks.
-//! - **I3** `blocks_out` is the number of blocks that are out of their slabs; those of `stack` among them.
+//! - **I2** Every chain of `stacks` has exactly a batch of blocks; `chains` of them there are.
+//! - **I3** `blocks_out` is the number of blocks that are out of their slabs; those of `stacks` among them.
 //!
 //! Cost: one lock for a chain.
 
@@ -23,10 +23,18 @@ use super::{
     slab::Slab,
 };
 
+/// Threads give to and take from one of so many stacks, by their numbers: they would mix their blocks in the lines of the cache if they
+/// took each other's chains without need.
+const STACKS: usize = 8;
+
 /// The centre of one class, to be kept behind a lock.
 pub(crate) struct Depot<const BYTES: usize> {
-    stack: Stack,
+    stacks: [Stack; STACKS],
+    chains: u32,
     partial: *mut Slab,
+    /// A bit for each number, modulo 64, that took a chain since the last 32 were given.
+    takers: u64,
+    given: u32,
     /// Chains that have lain in the stack since [`idle_chain`](Self::idle_chain) was through.
     idle: u32,
     pub(crate) slabs: usize,
@@ -38,18 +46,28 @@ unsafe impl<const BYTES: usize> Send for Depot<BYTES> {}
 
 impl<const BYTES: usize> Depot<BYTES> {
     pub(crate) const fn new() -> Self {
-        Self { stack: Stack::EMPTY, partial: ptr::null_mut(), idle: 0, slabs: 0, blocks_out: 0 }
+        Self {
+            stacks: [Stack::EMPTY; STACKS],
+            chains: 0,
+            partial: ptr::null_mut(),
+            takers: 0,
+            given: 0,
+            idle: 0,
+            slabs: 0,
+            blocks_out: 0,
+        }
     }
 
-    /// Chains in the stack.
+    /// Chains in the stacks.
     pub(crate) fn chains(&self) -> u32 {
-        self.stack.len()
+        self.chains
     }
 
-    /// A chain of up to a batch, from the stack or the slabs. `None`: there is nothing, a new slab is needed.
-    pub(crate) fn take(&mut self, class: usize) -> Option<Chain> {
-        let batch = batch(class);
-        if let Some(chain) = self.pop_chain(class) {
+    /// A chain of up to a batch for slot `number`, from the stacks or the slabs. `None`: there is nothing, a new slab is needed.
+    pub(crate) fn take(&mut self, class: usize, number: usize) -> Option<Chain> {
+        let batch = u32::from(batch(class));
+        self.takers |= 1 << (number % 64);
+        if let Some(chain) = self.pop_chain(class, number) {
             return Some(chain);
         }
         let mut chain = None;
@@ -73,28 +91,38 @@ impl<const BYTES: usize> Depot<BYTES> {
         chain
     }
 
-    /// Keeps a full chain. `false`: the stack has `limit` chains, give the blocks [back](Self::take_back).
+    /// Notes that slot `number` gives a chain. `true`: it seems to give to others what it does not take itself.
+    pub(crate) fn given_by(&mut self, number: usize) -> bool {
+        self.given = self.given.wrapping_add(1);
+        if self.given.is_multiple_of(32) {
+            self.takers = 0;
+        }
+        self.takers != 0 && self.takers & (1 << (number % 64)) == 0
+    }
+
+    /// Keeps a full chain of slot `number`. `false`: there are `limit` chains, give the blocks [back](Self::take_back).
     ///
     /// # Safety
     /// The chain has a batch of blocks of the class, and is the caller's if the answer is `false`.
-    pub(crate) unsafe fn keep(&mut self, chain: &Chain, limit: u32) -> bool {
-        if self.stack.len() >= limit {
+    pub(crate) unsafe fn keep(&mut self, chain: &Chain, number: usize, limit: u32) -> bool {
+        if self.chains >= limit {
             return false;
         }
         // SAFETY: the caller gives the chain up.
-        unsafe { self.stack.push(chain.head) };
+        unsafe { self.stacks[number % STACKS].push(chain) };
+        self.chains += 1;
         true
     }
 
-    /// Gives the blocks of a chain back to their slabs. Unused slabs come out, linked by `next`.
+    /// Gives the blocks of the chain that `head` begins back to their slabs. Unused slabs come out, linked by `next`.
     ///
     /// # Safety
     /// The chain is of the class, and the caller's.
-    pub(crate) unsafe fn take_back(&mut self, chain: Chain) -> *mut Slab {
+    pub(crate) unsafe fn take_back(&mut self, head: NonNull<Block>) -> *mut Slab {
         let mut unused = ptr::null_mut();
-        self.blocks_out -= chain.len as usize;
-        let mut at = chain.head.as_ptr();
+        let mut at = head.as_ptr();
         while let Some(block) = NonNull::new(at) {
+            self.blocks_out -= 1;
             // SAFETY: linked, for it is in a chain.
             at = unsafe { Block::next(block) };
             // SAFETY: a block lies in a region.
@@ -121,21 +149,25 @@ impl<const BYTES: usize> Depot<BYTES> {
         unused
     }
 
-    /// The newest chain of the stack.
-    pub(crate) fn pop_chain(&mut self, class: usize) -> Option<Chain> {
-        let head = self.stack.pop()?;
-        self.idle = self.idle.min(self.stack.len());
-        Some(Chain { head, len: batch(class) }) // I2
+    /// The newest chain of the stack that slot `number` gives to, or of another.
+    pub(crate) fn pop_chain(&mut self, class: usize, number: usize) -> Option<Chain> {
+        if self.chains == 0 {
+            return None;
+        }
+        let chain = (0..STACKS).find_map(|other| self.stacks[(number + other) % STACKS].pop(batch(class).into()))?; // I2
+        self.chains -= 1;
+        self.idle = self.idle.min(self.chains);
+        Some(chain)
     }
 
     /// A chain that has lain here since all of those were taken. `None`: no more; from now on it counts anew.
     pub(crate) fn idle_chain(&mut self, class: usize) -> Option<Chain> {
         if self.idle == 0 {
-            self.idle = self.stack.len();
+            self.idle = self.chains;
             return None;
         }
         let idle = self.idle - 1;
-        let chain = self.pop_chain(class);
+        let chain = self.pop_chain(class, 0);
         self.idle = idle;
         chain
     }

@@ -114,7 +114,7 @@ impl Book {
         debug_assert!(self.reserved > 0 && address.addr().get().is_multiple_of(PAGE));
         self.reserved -= 1;
         self.bytes += large.len.get();
-        address.expose_provenance(); // For `pop`, when the allocator ends.
+        address.expose_provenance(); // For `block`, when the allocator ends.
         self.put(Entry { tagged: address.addr().get() | large.alignment.log2() as usize, len: large.len.get() });
     }
 
@@ -157,12 +157,15 @@ impl Book {
         }
     }
 
-    /// Strikes some block, if there is one.
-    pub(crate) fn pop(&mut self) -> Option<(usize, Large)> {
-        let place = (0..self.places).find(|&place| self.at(place).tagged != 0)?;
-        let address = self.at(place).tagged & !(PAGE - 1);
-        let large = self.strike(NonNull::new(ptr::without_provenance_mut(address))?, false)?;
-        Some((address, large))
+    /// Places of the table: so many steps take the book's end through all blocks.
+    pub(crate) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// The block that stands at a place, for the book's end: it stays there, so that nothing has to move up.
+    pub(crate) fn block(&self, place: usize) -> Option<(usize, Large)> {
+        let entry = self.at(place);
+        (entry.tagged != 0).then_some(entry.tagged & !(PAGE - 1)).zip(large_of(entry))
     }
 
     /// Takes the table out, to be given back.

@@ -1,24 +1,30 @@
-//! A slot's magazines: per class two chains of free blocks, used without a lock by whoever has the slot.
+//! A slot's magazines: per class three chains of free blocks, used without a lock by whoever has the slot.
 //!
 //! ```text
-//!            alloc ◀─ pop ┐   ┌ push ◀─ free
-//!   active  ●─●─●─●─● ◀───┴───┘           0 … batch blocks, `room` more fit
-//!   reserve ●─●─●─●─●─●─●─●               batch blocks or none
-//!              │ ▲
-//!              ▼ │  whole, when active is full and reserve too, or both are empty
-//!            depot
+//!   alloc ◀─ pop ── loaded  ●─●─●─●─●            nobody counts them
+//!                     ▲ turn: all of it, when nothing is loaded
+//!   free ── push ──▶ freed  ●─●─●                `room` more fit
+//!                     ▼ make_room: all of it, when it is full and something is loaded
+//!                  reserve  ●─●─●─●─●─●─●─●      a batch or none
+//!                    │ ▲    whole
+//!                    ▼ │
+//!                   depot ──▶ loaded
 //! ```
 //!
-//! Two chains, so that no chain is ever cut or counted, and a program that frees and allocates around the edge of a batch
-//! does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001).
+//! `alloc` and `free` have a chain each, because what one writes the other would read next: where `free` has to look the class
+//! up, the processor knows late where it stores, and a load that follows waits for that, or was made too early and is
+//! made again (that what is freed waits apart until the rest is used up is from Leijen and others, "Mimalloc: Free List Sharding in
+//! Action", 2019). Whole chains change places, none is ever cut or counted, and a program that frees and allocates around the
+//! edge of a batch does not go to the depot each time (Bonwick and Adams, "Magazines and Vmem", 2001): without the reserve one that
+//! replaces blocks at random would each hundred times, and threads would mix their blocks in the lines of the cache.
 //!
 //! - **I1** A slot is reached by one caller at a time (`Slots`), or under the lock of the common slot.
-//! - **I2** `active` holds `limit − room` blocks. `limit` is `batch`, or `narrow` while the depot is full; 0 in a slot never used,
-//!   which is all zeroes: no blocks and no room.
+//! - **I2** `freed` holds `limit − room` blocks. `limit` is `batch`, or less while the magazine is narrow; 0 in a slot never used,
+//!   which is all zeroes: no blocks and no room. `loaded` holds at most a batch.
 //! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
 //!   what is idle can take it from a running thread; who takes it out has it.
 //!
-//! Cost: `pop` and `push` are a handful of instructions; 21 bytes a class.
+//! Cost: `pop` is two loads and a store, `push` three loads and three stores; 26 bytes a class.
 
 use core::ptr::{self, NonNull};
 
@@ -29,41 +35,38 @@ use terrace_sync::{
 
 use super::{
     chain::{Block, Chain},
-    class::{CLASSES, batch},
+    class::{self, CLASSES, batch},
 };
 
 /// The magazines of one slot. All zeroes is a slot without blocks.
 #[repr(C, align(128))] // No two slots share a line, nor the pair of lines that some processors fetch together.
 pub(crate) struct Slot {
-    active: [UnsafeCell<*mut Block>; CLASSES],
-    room: [UnsafeCell<u32>; CLASSES],
-    reserve: [AtomicPtr<Block>; CLASSES],
+    loaded: [UnsafeCell<*mut Block>; CLASSES],
+    freed: [UnsafeCell<*mut Block>; CLASSES],
+    room: [UnsafeCell<u8>; CLASSES],
     limit: [UnsafeCell<u8>; CLASSES],
+    reserve: [AtomicPtr<Block>; CLASSES],
     /// Chains exchanged with the depot.
     exchanges: UnsafeCell<u32>,
 }
 
 impl Slot {
-    /// A block off the active chain.
+    /// A block off the loaded chain.
     ///
     /// # Safety
     /// The slot is the caller's (I1); `class` is one.
     #[inline(always)]
     pub(crate) unsafe fn pop(&self, class: usize) -> Option<NonNull<Block>> {
         // SAFETY: the caller's promise.
-        let block = NonNull::new(unsafe { get(&self.active, class) })?;
+        let block = NonNull::new(unsafe { get(&self.loaded, class) })?;
         // SAFETY: by I2 a linked block of this slot.
         let next = unsafe { Block::next(block) };
         // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, next) };
-        // SAFETY: the caller's promise.
-        let room = unsafe { get(&self.room, class) };
-        // SAFETY: the caller's promise; this keeps I2.
-        unsafe { set(&self.room, class, room + 1) };
+        unsafe { set(&self.loaded, class, next) };
         Some(block)
     }
 
-    /// Puts a block on the active chain. `false`: there is no room, [`turn`](Self::turn) it first.
+    /// Puts a block on the freed chain. `false`: there is no room, [make some](Self::make_room) first.
     ///
     /// # Safety
     /// The slot is the caller's (I1), and so is the block, of `class`, if the answer is `true`.
@@ -75,94 +78,80 @@ impl Slot {
             return false;
         }
         // SAFETY: the caller's promise.
-        let active = unsafe { get(&self.active, class) };
+        let freed = unsafe { get(&self.freed, class) };
         // SAFETY: the caller gives the block up.
-        unsafe { Block::link(block, active) };
+        unsafe { Block::link(block, freed) };
         // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, block.as_ptr()) };
+        unsafe { set(&self.freed, class, block.as_ptr()) };
         // SAFETY: the caller's promise; this keeps I2.
         unsafe { set(&self.room, class, room - 1) };
         true
     }
 
-    /// Makes the reserve the active chain, which is empty. `false`: the reserve is empty too.
+    /// A block off the freed chain, the rest of which is loaded, where it has a [fair](class::fair) number.
     ///
     /// # Safety
-    /// The slot is the caller's (I1), its active chain of `class` is empty.
-    pub(crate) unsafe fn refill(&self, class: usize) -> bool {
-        let Some(reserve) = self.take_reserve(class) else { return false };
+    /// The slot is the caller's (I1), its loaded chain of `class` is empty.
+    #[inline(always)]
+    pub(crate) unsafe fn pop_freed(&self, class: usize) -> Option<NonNull<Block>> {
         // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, reserve.head.as_ptr()) };
-        // SAFETY: the caller's promise; by I3 this keeps I2.
-        unsafe { self.set_limit(class, batch(class), batch(class)) };
+        let limit = unsafe { get(&self.limit, class) };
+        // SAFETY: the caller's promise.
+        if limit - unsafe { get(&self.room, class) } < class::fair(class) {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let block = NonNull::new(unsafe { self.take_freed(class) })?;
+        // SAFETY: by I2 a linked block of this slot.
+        let next = unsafe { Block::next(block) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, next) };
+        Some(block)
+    }
+
+    /// Loads a block where nothing is loaded. `false`: something is, or the slot was never used.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the block, of `class`, if the answer is `true`.
+    #[inline(always)]
+    pub(crate) unsafe fn push_back(&self, class: usize, block: NonNull<Block>) -> bool {
+        // SAFETY: the caller's promise.
+        if unsafe { get(&self.limit, class) } == 0 || !unsafe { get(&self.loaded, class) }.is_null() {
+            return false;
+        }
+        // SAFETY: the caller gives the block up.
+        unsafe { Block::link(block, ptr::null_mut()) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, block.as_ptr()) };
         true
     }
 
-    /// Puts a chain from elsewhere in, where the active chain is empty. `false`: it is not, and nothing has changed.
+    /// Makes the freed chain the loaded one, which is empty, where it has `least` blocks. `false`: it has not.
     ///
     /// # Safety
-    /// The slot is the caller's (I1), and so is the chain, of `class` and at most a batch, if the answer is `true`.
-    pub(crate) unsafe fn put(&self, class: usize, chain: &Chain) -> bool {
+    /// The slot is the caller's (I1), its loaded chain of `class` is empty; `least` is not 0.
+    #[inline(always)]
+    pub(crate) unsafe fn turn(&self, class: usize, least: u8) -> bool {
         // SAFETY: the caller's promise.
-        if !unsafe { get(&self.active, class) }.is_null() {
+        let limit = unsafe { get(&self.limit, class) };
+        // SAFETY: the caller's promise.
+        if limit - unsafe { get(&self.room, class) } < least {
             return false;
         }
         // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, chain.head.as_ptr()) };
-        // SAFETY: the caller's promise; this keeps I2.
-        unsafe { self.set_limit(class, batch(class), chain.len) };
+        let freed = unsafe { self.take_freed(class) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, freed) };
         true
     }
 
-    /// Makes room: the active chain, which is full, becomes the reserve; the former reserve comes out. While the magazine is
-    /// [narrow](Self::narrow), the active chain itself comes out.
+    /// Makes the reserve the loaded chain, which is empty. `false`: the reserve is empty too.
     ///
     /// # Safety
-    /// The slot is the caller's (I1), and has no room for `class`.
-    pub(crate) unsafe fn turn(&self, class: usize) -> Option<Chain> {
-        // SAFETY: the caller's promise.
-        let active = unsafe { get(&self.active, class) };
-        // SAFETY: the caller's promise.
-        let limit = u32::from(unsafe { get(&self.limit, class) });
-        if limit == 0 {
-            // SAFETY: the caller's promise; by I2 the slot is used for the first time.
-            unsafe { self.set_limit(class, batch(class), 0) };
-            return None;
-        }
-        // SAFETY: the caller's promise; the active chain goes.
-        unsafe { self.set_limit(class, limit, 0) };
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, ptr::null_mut()) };
-        if limit < batch(class) {
-            return NonNull::new(active).map(|head| Chain { head, len: limit });
-        }
-        // By I2 the active chain is full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
-        let reserve = self.reserve[class].swap(active, Ordering::AcqRel);
-        NonNull::new(reserve).map(|head| Chain { head, len: batch(class) })
-    }
-
-    /// Holds fewer blocks of `class` from now on, or as many as is usual, where the active chain is short enough for that.
-    ///
-    /// # Safety
-    /// The slot is the caller's (I1).
-    pub(crate) unsafe fn narrow(&self, class: usize, to: u32) {
-        // SAFETY: the caller's promise.
-        let limit = u32::from(unsafe { get(&self.limit, class) });
-        // SAFETY: the caller's promise.
-        let len = limit - unsafe { get(&self.room, class) };
-        if len <= to {
-            // SAFETY: the caller's promise; this keeps I2.
-            unsafe { self.set_limit(class, to, len) };
-        }
-    }
-
-    /// # Safety
-    /// The slot is the caller's (I1); the active chain has `len` blocks, at most `limit`.
-    unsafe fn set_limit(&self, class: usize, limit: u32, len: u32) {
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.limit, class, limit as u8) };
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.room, class, limit - len) };
+    /// The slot is the caller's (I1), its loaded chain of `class` is empty.
+    pub(crate) unsafe fn load_reserve(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise; by I3 at most a batch.
+        self.take_reserve(class).is_some_and(|reserve| unsafe { self.load(class, reserve.head) })
     }
 
     /// Takes the reserve of `class` out; anyone may.
@@ -173,7 +162,99 @@ impl Slot {
         }
         // Acquire: the blocks' links come with the chain.
         let head = self.reserve[class].swap(ptr::null_mut(), Ordering::Acquire);
-        NonNull::new(head).map(|head| Chain { head, len: batch(class) })
+        NonNull::new(head).map(|head| Chain { head, len: batch(class).into(), branched: false })
+    }
+
+    /// Loads a chain from elsewhere, where the loaded one is empty. `false`: it is not, and nothing has changed.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and so is the chain, of `class` and at most a batch, if the answer is `true`.
+    pub(crate) unsafe fn load(&self, class: usize, head: NonNull<Block>) -> bool {
+        // SAFETY: the caller's promise.
+        if !unsafe { get(&self.loaded, class) }.is_null() {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, head.as_ptr()) };
+        // SAFETY: the caller's promise. Who allocates can do with what it frees.
+        unsafe { self.set_limit(class, batch(class)) };
+        true
+    }
+
+    /// Makes room in the freed chain, which is full: it becomes the loaded one where that is empty, or else the reserve, whose former
+    /// chain comes out. While the magazine is [narrow](Self::narrow), the freed chain itself does.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1), and has no room for `class`.
+    pub(crate) unsafe fn make_room(&self, class: usize) -> Option<Chain> {
+        // SAFETY: the caller's promise.
+        let limit = unsafe { get(&self.limit, class) };
+        if limit == 0 {
+            // SAFETY: the caller's promise; by I2 the slot is used for the first time.
+            unsafe { self.set_limit(class, batch(class)) };
+            return None;
+        }
+        let full = limit == batch(class);
+        // SAFETY: the caller's promise; the freed chain is full.
+        if full && unsafe { get(&self.loaded, class) }.is_null() && unsafe { self.turn(class, limit) } {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let freed = unsafe { self.take_freed(class) };
+        let mut out = freed;
+        if full {
+            // By I2 the chain was full, which keeps I3. Acquire and Release: the blocks' links go with the chain.
+            out = self.reserve[class].swap(freed, Ordering::AcqRel);
+        }
+        NonNull::new(out).map(|head| Chain { head, len: limit.into(), branched: false })
+    }
+
+    /// Takes the freed chain out.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    #[inline(always)]
+    unsafe fn take_freed(&self, class: usize) -> *mut Block {
+        // SAFETY: the caller's promise.
+        let freed = unsafe { get(&self.freed, class) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.freed, class, ptr::null_mut()) };
+        // SAFETY: the caller's promise.
+        let limit = unsafe { get(&self.limit, class) };
+        // SAFETY: the caller's promise; this keeps I2.
+        unsafe { set(&self.room, class, limit) };
+        freed
+    }
+
+    /// Holds fewer blocks of `class` from now on, where the freed chain is short enough for that; the loaded chain comes out.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(crate) unsafe fn narrow(&self, class: usize, to: u8) -> Option<NonNull<Block>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.set_limit(class, to) };
+        // SAFETY: the caller's promise.
+        let loaded = unsafe { get(&self.loaded, class) };
+        // SAFETY: the caller's promise.
+        unsafe { set(&self.loaded, class, ptr::null_mut()) };
+        NonNull::new(loaded)
+    }
+
+    /// Changes how many blocks the freed chain may hold, where it holds no more.
+    ///
+    /// # Safety
+    /// The slot is the caller's (I1).
+    pub(crate) unsafe fn set_limit(&self, class: usize, to: u8) {
+        // SAFETY: the caller's promise.
+        let limit = unsafe { get(&self.limit, class) };
+        // SAFETY: the caller's promise.
+        let len = limit - unsafe { get(&self.room, class) };
+        if len <= to {
+            // SAFETY: the caller's promise.
+            unsafe { set(&self.limit, class, to) };
+            // SAFETY: the caller's promise; this keeps I2.
+            unsafe { set(&self.room, class, to - len) };
+        }
     }
 
     /// Counts an exchange with the depot; `true` at every 64th.
@@ -189,24 +270,20 @@ impl Slot {
         })
     }
 
-    /// Takes everything of `class` out: the active chain and the reserve.
+    /// Takes everything of `class` out: what is loaded, what was freed, and the reserve.
     ///
     /// # Safety
     /// The slot is the caller's (I1).
-    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<Chain>; 2] {
+    pub(crate) unsafe fn empty(&self, class: usize) -> [Option<NonNull<Block>>; 3] {
         // SAFETY: the caller's promise.
-        let active = NonNull::new(unsafe { get(&self.active, class) });
-        let reserve = self.take_reserve(class);
+        unsafe { set(&self.limit, class, 0) };
+        // SAFETY: the caller's promise; the slot is as one never used (I2).
+        let freed = unsafe { self.take_freed(class) };
         // SAFETY: the caller's promise.
-        let room = unsafe { get(&self.room, class) };
+        let loaded = unsafe { get(&self.loaded, class) };
         // SAFETY: the caller's promise.
-        let limit = u32::from(unsafe { get(&self.limit, class) });
-        // SAFETY: the caller's promise.
-        unsafe { set(&self.active, class, ptr::null_mut()) };
-        // SAFETY: the caller's promise; both chains are empty, as in a slot never used (I2).
-        unsafe { self.set_limit(class, 0, 0) };
-        // In the child of a fork the slot of a thread that is not there may be half written; its chains are not used.
-        [active.map(|head| Chain { head, len: limit.wrapping_sub(room) }), reserve]
+        unsafe { set(&self.loaded, class, ptr::null_mut()) };
+        [NonNull::new(loaded), NonNull::new(freed), self.take_reserve(class).map(|chain| chain.head)]
     }
 }
 

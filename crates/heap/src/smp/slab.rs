@@ -69,7 +69,7 @@ impl Slab {
             self.free_len -= count as u16;
             // SAFETY: the block is no longer the slab's.
             unsafe { Block::link(last, behind) };
-            return Chain { head, len: len + count };
+            return Chain { head, len: len + count, branched: false };
         }
         let bytes = size(usize::from(self.class));
         let fresh = most.min((capacity(usize::from(self.class)) - usize::from(self.cut)) as u32);
@@ -86,7 +86,7 @@ impl Slab {
         self.cut += fresh as u16;
         len += fresh;
         // SAFETY: not exhausted, so there was a fresh block.
-        Chain { head: unsafe { NonNull::new_unchecked(head) }, len }
+        Chain { head: unsafe { NonNull::new_unchecked(head) }, len, branched: false }
     }
 
     /// Takes a block back.

@@ -160,9 +160,11 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let (len, alignment) = self.table_layout();
         let table = match self.table_pages() {
             Some(pages) => {
-                let (run, _) = self.run(pages, 1)?;
-                // SAFETY: a run of ours, of so many bytes at least.
-                unsafe { run.write_bytes(0, len.get()) };
+                let (run, zero) = self.run(pages, 1)?;
+                if !zero {
+                    // SAFETY: a run of ours, of so many bytes at least.
+                    unsafe { run.write_bytes(0, len.get()) };
+                }
                 run
             }
             None => self.backing.alloc_zeroed(len, alignment)?,

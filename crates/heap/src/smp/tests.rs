@@ -1,18 +1,20 @@
 //! What the bookkeeping files of `smp` hold, against plain sets and maps.
 
-use core::{num::NonZeroUsize, ptr, ptr::NonNull};
+use core::{cell::Cell, num::NonZeroUsize, ptr, ptr::NonNull};
 use std::{
     alloc::{Layout, alloc, dealloc},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
 use proptest::{collection::vec, prelude::*};
-use terrace_core::Alignment;
+use terrace_core::{Alignment, Allocator, SystemAllocator};
+use terrace_sync::{NOTHING_KEPT, Slots};
 
 use super::{
+    SmpAllocator,
     chain::{Block, Chain, Stack},
-    class::{CLASSES, PAGE, batch, capacity, size, slab_alignment, slab_pages},
+    class::{CLASSES, LONGEST, PAGE, batch, capacity, size, slab_alignment, slab_pages},
     depot::Depot,
     large::{Book, Large},
     pages::Pages,
@@ -66,6 +68,28 @@ fn enter(book: &mut Book, memory: &mut Memory, at: NonNull<u8>, large: Large) {
     book.enter(at, large);
 }
 
+#[test]
+fn the_books_end_takes_a_few_steps_for_each_block() {
+    for blocks in [1, 24, 25, 1000, 50_000] {
+        let (mut book, mut memory) = (Book::new(), Memory::new());
+        for number in 0..blocks {
+            enter(
+                &mut book,
+                &mut memory,
+                address(number, PAGE),
+                Large { len: len(1 << 20), alignment: Alignment::ONE },
+            );
+        }
+        let (mut steps, mut found) = (0, BTreeSet::new());
+        for place in 0..book.places() {
+            steps += 1;
+            found.extend(book.block(place).map(|(address, _)| address));
+        }
+        assert_eq!(found.len(), blocks);
+        assert!(steps <= 32 + 3 * blocks, "{steps} steps for {blocks} blocks");
+    }
+}
+
 proptest! {
     #[test]
     fn the_book_is_a_map(ops in vec((0u8..6, 0usize..60, 1usize..1 << 40, 12u32..40), 1..300)) {
@@ -97,7 +121,7 @@ proptest! {
                 assert_eq!(book.get(at), map.get(&at).copied());
             });
         }
-        while let Some((at, large)) = book.pop() {
+        for (at, large) in (0..book.places()).filter_map(|place| book.block(place)) {
             prop_assert_eq!(map.remove(&NonNull::new(ptr::without_provenance_mut(at)).unwrap()), Some(large));
         }
         prop_assert!(map.is_empty());
@@ -205,9 +229,9 @@ proptest! {
         let (mut chains, mut slabs) = (Vec::<Chain>::new(), 0);
         for (op, pick) in ops {
             match op {
-                0 | 1 => match depot.take(class) {
+                0 | 1 => match depot.take(class, pick) {
                     Some(chain) => {
-                        prop_assert!((1..=batch(class)).contains(&chain.len));
+                        prop_assert!((1..=batch(class).into()).contains(&chain.len));
                         chains.push(chain);
                     }
                     None => {
@@ -225,7 +249,7 @@ proptest! {
                 2 if !chains.is_empty() => {
                     let chain = chains.swap_remove(pick % chains.len());
                     // SAFETY: a chain of the class and this test's; kept only where it is full.
-                    let kept = chain.len == batch(class) && unsafe { depot.keep(&chain, 3) };
+                    let kept = chain.len == u32::from(batch(class)) && unsafe { depot.keep(&chain, pick, 3) };
                     if !kept {
                         chains.push(chain);
                     }
@@ -233,7 +257,7 @@ proptest! {
                 3 if !chains.is_empty() => {
                     let chain = chains.swap_remove(pick % chains.len());
                     // SAFETY: a chain of the class and this test's.
-                    slabs -= count(unsafe { depot.take_back(chain) });
+                    slabs -= count(unsafe { depot.take_back(chain.head) });
                 }
                 _ => {}
             }
@@ -241,15 +265,15 @@ proptest! {
             let distinct: BTreeSet<_> = held.iter().collect();
             prop_assert_eq!(distinct.len(), held.len(), "a block is out twice");
             prop_assert!(held.iter().all(|block| (block % PAGE).is_multiple_of(size(class).min(16))));
-            prop_assert_eq!(depot.blocks_out, held.len() + (depot.chains() * batch(class)) as usize);
+            prop_assert_eq!(depot.blocks_out, held.len() + depot.chains() as usize * usize::from(batch(class)));
             prop_assert!(depot.slabs == slabs && depot.blocks_out <= slabs * capacity(class));
         }
-        while let Some(chain) = depot.pop_chain(class) {
+        while let Some(chain) = depot.pop_chain(class, 3) {
             chains.push(chain);
         }
         for chain in chains {
             // SAFETY: a chain of the class and this test's.
-            slabs -= count(unsafe { depot.take_back(chain) });
+            slabs -= count(unsafe { depot.take_back(chain.head) });
         }
         prop_assert_eq!(depot.blocks_out, 0);
         prop_assert!(slabs <= 1, "all but a slab that never gave a block: {}", slabs);
@@ -279,7 +303,93 @@ fn blocks(chain: &Chain) -> Vec<usize> {
 }
 
 #[test]
-fn chains_come_off_a_stack_in_turn_and_blocks_off_a_chain() {
+fn a_branched_chain_keeps_its_blocks_in_their_order() {
+    let mut memory = Memory::new();
+    for len in 1..=LONGEST {
+        let cells: Vec<NonNull<Block>> = (0..len).map(|_| memory.get(16, 16).cast()).collect();
+        for (at, &cell) in cells.iter().enumerate() {
+            let next = cells.get(at + 1).map_or(ptr::null_mut(), |next| next.as_ptr());
+            // SAFETY: 16 bytes of this test's.
+            unsafe { Block::link(cell, next) };
+        }
+        let mut chain = Chain { head: cells[0], len: len as u32, branched: false };
+        // SAFETY: a chain of this test's.
+        unsafe { chain.branch() };
+        let mut stack = Stack::EMPTY;
+        // SAFETY: a chain of this test's.
+        unsafe { stack.push(&chain) };
+        let out = stack.pop(len as u32).expect("it was pushed");
+        assert!(out.branched);
+        // SAFETY: a chain of this test's.
+        unsafe { out.fetch_all() };
+        assert_eq!(blocks(&out), cells.iter().map(|cell| cell.addr().get()).collect::<Vec<_>>());
+    }
+}
+
+/// One slot, kept; counts how often it is asked for on a slow path.
+struct Counted {
+    kept: Cell<NonNull<u8>>,
+    sat: Cell<usize>,
+}
+
+// SAFETY: one caller, and one number; what is kept is this value's.
+unsafe impl Slots for Counted {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn enter(&self) -> usize {
+        1
+    }
+
+    fn kept(&self) -> Option<NonNull<u8>> {
+        Some(self.kept.get())
+    }
+
+    fn keep(&self, address: NonNull<u8>) {
+        self.kept.set(address);
+        self.sat.set(self.sat.get() + 1);
+    }
+}
+
+#[test]
+fn blocks_that_come_and_go_stay_in_the_magazine() {
+    let nothing = NonNull::from_ref(&NOTHING_KEPT).cast();
+    let slots = Counted { kept: Cell::new(nothing), sat: Cell::new(0) };
+    let smp: SmpAllocator<_, _> = SmpAllocator::new(SystemAllocator, slots);
+    for class in 0..CLASSES {
+        for held in [0, 1, 2, 3, 5, 8, 20, 100] {
+            let len = NonZeroUsize::new(size(class)).expect("a class has bytes");
+            let new = || smp.alloc(len, Alignment::ONE).expect("memory");
+            let mut live: VecDeque<_> = (0..held).map(|_| new()).collect();
+            let turns = |live: &mut VecDeque<_>, by_address: bool| {
+                let before = smp.slots.sat.get();
+                for _ in 0..1000 {
+                    live.push_back(new());
+                    let block = live.pop_front().expect("one at least");
+                    match by_address {
+                        // SAFETY: live, and not used again.
+                        true => unsafe { smp.free_by_address(block) },
+                        // SAFETY: live, with this length and alignment.
+                        false => unsafe { smp.free(NonNull::slice_from_raw_parts(block, len.get()), Alignment::ONE) },
+                    }
+                }
+                smp.slots.sat.get() - before
+            };
+            turns(&mut live, false);
+            let sat = [turns(&mut live, false), turns(&mut live, true)];
+            let most = 1000 / usize::from(batch(class)) + 3;
+            assert!(sat.iter().all(|&sat| sat <= most), "{} bytes, {held} held: {sat:?} slow ways", len.get());
+            for block in live {
+                // SAFETY: live, and not used again.
+                unsafe { smp.free_by_address(block) };
+            }
+        }
+    }
+}
+
+#[test]
+fn chains_come_off_a_stack_in_turn_with_their_blocks() {
     let mut memory = Memory::new();
     let mut chain = |len: usize| {
         let cells: Vec<NonNull<Block>> = (0..len).map(|_| memory.get(16, 16).cast()).collect();
@@ -291,20 +401,14 @@ fn chains_come_off_a_stack_in_turn_and_blocks_off_a_chain() {
         cells
     };
     let (mut stack, all) = (Stack::EMPTY, [chain(3), chain(3), chain(3)]);
-    assert!(stack.pop().is_none());
+    assert!(stack.pop(3).is_none());
     for chain in &all {
         // SAFETY: a chain of this test's.
-        unsafe { stack.push(chain[0]) };
+        unsafe { stack.push(&Chain { head: chain[0], len: 3, branched: false }) };
     }
     for chain in all.iter().rev() {
-        let mut left = Some(Chain { head: stack.pop().unwrap(), len: 3 });
-        for &block in chain {
-            // SAFETY: a chain of this test's.
-            let (first, rest) = unsafe { left.take().unwrap().split_first() };
-            assert_eq!(first, block);
-            left = rest;
-        }
-        assert!(left.is_none());
+        let found = blocks(&stack.pop(3).unwrap());
+        assert_eq!(found, chain.iter().map(|block| block.addr().get()).collect::<Vec<_>>());
     }
-    assert_eq!(stack.len(), 0);
+    assert!(stack.pop(3).is_none());
 }

@@ -7,7 +7,7 @@ use terrace_sync::{Slots, atomic::Ordering};
 
 use super::{
     ClassStats, KEEP, PURGE_MILLIS, SmpAllocator,
-    chain::Chain,
+    chain::Block,
     class::{self, CLASSES, size},
     magazine::Slot,
 };
@@ -52,7 +52,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 let Some(chain) = chain else { break };
                 found = true;
                 // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain, KEEP) };
+                unsafe { self.take_back(class, chain.head, KEEP) };
             }
             found |= self.depot(class).chains() > 0;
         }
@@ -106,7 +106,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
                 let Some(chain) = slot.take_reserve(class) else { continue };
                 found = true;
                 // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain, KEEP) };
+                unsafe { self.take_back(class, chain.head, KEEP) };
             }
         }
         found
@@ -117,10 +117,10 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     fn empty_depot(&self) {
         for class in 0..CLASSES {
             loop {
-                let chain = self.depot(class).pop_chain(class);
+                let chain = self.depot(class).pop_chain(class, 0);
                 let Some(chain) = chain else { break };
                 // SAFETY: a chain of the class, and ours.
-                unsafe { self.take_back(class, chain, KEEP) };
+                unsafe { self.take_back(class, chain.head, KEEP) };
             }
         }
     }
@@ -164,7 +164,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     /// # Safety
     /// Chains of the class, which the caller gives up.
     #[track_caller]
-    pub(super) unsafe fn take_back_all(&self, class: usize, chains: [Option<Chain>; 2]) {
+    pub(super) unsafe fn take_back_all(&self, class: usize, chains: [Option<NonNull<Block>>; 3]) {
         for chain in chains.into_iter().flatten() {
             // SAFETY: the caller's promise.
             unsafe { self.take_back(class, chain, KEEP) };
@@ -178,7 +178,7 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         }
         let depot = self.depot(number);
         let (slabs, blocks_out) = (depot.slabs, depot.blocks_out);
-        let blocks_in_depot = (depot.chains() * class::batch(number)) as usize;
+        let blocks_in_depot = depot.chains() as usize * usize::from(class::batch(number));
         Some(ClassStats { size: size(number), slabs, blocks_out, blocks_in_depot })
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) const CLASSES: usize = 2;
 pub(crate) const PAGE: usize = 32 << 10;
+pub(crate) const LONGEST: usize = 2;
 pub(crate) const LARGEST: usize = 32;
 
 pub(crate) fn class_of(len: usize) -> usize {
@@ -16,7 +17,11 @@ pub(crate) fn size(class: usize) -> usize {
     16 << class
 }
 
-pub(crate) fn batch(_class: usize) -> u32 {
+pub(crate) fn batch(_class: usize) -> u8 {
+    2
+}
+
+pub(crate) fn fair(_class: usize) -> u8 {
     2
 }
 
@@ -24,7 +29,7 @@ pub(crate) fn depot_chains(_class: usize) -> u32 {
     1
 }
 
-pub(crate) fn narrow(_class: usize) -> u32 {
+pub(crate) fn narrow(_class: usize) -> u8 {
     1
 }
 

@@ -20,10 +20,10 @@ fn huge() -> Alignment {
 fn all_options() -> Vec<PageOptions> {
     let none = PageOptions::new();
     let (guards, populate, named) = (none.guard_pages(), none.populate(), none.name(c"faults"));
-    let transparent = none.transparent_huge_pages();
+    let (transparent, grown) = (none.transparent_huge_pages(), none.huge_pages_where_grown(1));
     let explicit = none.explicit_huge_pages(huge());
     let together = transparent.guard_pages().populate().name(c"faults");
-    [none, guards, populate, named, transparent, explicit, together, explicit.guard_pages().populate()].into()
+    [none, guards, populate, named, transparent, grown, explicit, together, explicit.guard_pages().populate()].into()
 }
 
 /// A live block, of which the first and last byte are marked.
@@ -229,6 +229,7 @@ fn a_wish_that_is_not_fulfilled_is_told_by_check_alone() {
     let none = PageOptions::new();
     let wishes = [
         (Call::AdviseHuge, none.transparent_huge_pages(), Unavailable::TransparentHugePages),
+        (Call::AdviseHuge, none.huge_pages_where_grown(1), Unavailable::TransparentHugePages),
         (Call::Name, none.name(c"wish"), Unavailable::Name),
     ];
     for (call, options, says) in wishes {

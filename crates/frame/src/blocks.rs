@@ -1,0 +1,366 @@
+//! [`Blocks`]: the free bits of frames, claimed by compare-exchange, a cache line for each block of 512.
+//!
+//! ```text
+//!  words    │ 8 words │ 8 words │ …          block b at 8 (b - skip): blocks before the first that the map has are not stored
+//!             block     block
+//!  index      which block has a run of which order (index.rs)
+//! ```
+//!
+//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by an atomic step that
+//!   saw it one, so a frame has one owner.
+//! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word fails.
+//! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//!
+//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are `SeqCst`, for the
+//! index (see there). No step waits for another thread: a failed compare-exchange means that another one succeeded.
+//!
+//! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of the index.
+
+use crate::{
+    atomic::{AtomicU64, Ordering},
+    hook,
+    index::{HELD, Index},
+    word::{self, BLOCK, BLOCK_ORDER, Bits, WORD, WORD_ORDER, WORDS},
+};
+
+/// What is wanted of blocks: frames are counted from the first of block 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    /// 1 to 512.
+    pub(crate) count: usize,
+    /// Logarithm, 0 to 9.
+    pub(crate) alignment: u32,
+    /// The run begins no earlier, and ends no later.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+impl Want {
+    /// The class whose blocks surely have such a run, limits aside.
+    pub(crate) fn class(&self) -> u32 {
+        self.alignment.max(self.count.next_power_of_two().trailing_zeros())
+    }
+
+    /// The lowest class whose blocks may have one: the first 2^(k+1) - 1 frames of a run hold an aligned one of order k.
+    pub(crate) fn least_class(&self) -> u32 {
+        self.count.div_ceil(2).ilog2()
+    }
+}
+
+pub(crate) struct Blocks<'m> {
+    words: &'m [AtomicU64],
+    skip: usize,
+    pub(crate) index: Index<'m>,
+}
+
+impl<'m> Blocks<'m> {
+    /// Over zeroed `words` for the blocks from `skip` on.
+    pub(crate) fn new(words: &'m [AtomicU64], skip: usize, index: Index<'m>) -> Self {
+        Self { words, skip, index }
+    }
+
+    /// The words of a block, by the number of the first.
+    #[inline]
+    fn first_word(&self, block: usize) -> usize {
+        (block - self.skip) * WORDS
+    }
+
+    /// The block that a word belongs to.
+    #[inline]
+    pub(crate) fn block_of(&self, word: usize) -> usize {
+        word / WORDS + self.skip
+    }
+
+    /// The word and the bit of a frame.
+    #[inline]
+    fn place(&self, frame: usize) -> (usize, u32) {
+        (frame / WORD - self.skip * WORDS, (frame % WORD) as u32)
+    }
+
+    #[inline]
+    fn load(&self, word: usize) -> u64 {
+        hook::touched();
+        self.words[word].load(Ordering::SeqCst)
+    }
+
+    /// A block's bits, one word after another.
+    pub(crate) fn bits(&self, block: usize) -> Bits {
+        let first = self.first_word(block);
+        core::array::from_fn(|index| self.load(first + index))
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, frame: usize) -> bool {
+        let (word, bit) = self.place(frame);
+        self.load(word) >> bit & 1 == 1
+    }
+
+    /// Whether any frame of the run is free. The run lies in one block.
+    pub(crate) fn has_any(&self, frame: usize, count: usize) -> bool {
+        let (first, _) = self.place(frame - frame % WORD);
+        word::pieces(frame % WORD, count).any(|(word, mask)| self.load(first + word) & mask != 0)
+    }
+
+    /// The last frame of the run that is not free. The run may go through several blocks.
+    pub(crate) fn last_taken(&self, frame: usize, count: usize) -> Option<usize> {
+        let (first, _) = self.place(frame - frame % WORD);
+        word::pieces(frame % WORD, count).rev().find_map(|(word, mask)| {
+            let taken = !self.load(first + word) & mask;
+            (taken != 0).then(|| (first + word + self.skip * WORDS) * WORD + taken.ilog2() as usize)
+        })
+    }
+
+    /// How many frames are free.
+    pub(crate) fn count(&self) -> usize {
+        self.words.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    /// The lowest free frame of a word, claimed.
+    #[inline]
+    pub(crate) fn take_bit(&self, word: usize) -> Option<usize> {
+        let place = self.words.get(word)?;
+        loop {
+            hook::touched();
+            // Relaxed: a guess, which the step below makes sure of.
+            let free = place.load(Ordering::Relaxed);
+            if free == 0 {
+                return None;
+            }
+            let bit = free.trailing_zeros();
+            hook::between();
+            // Acquire: pairs with the put of the frame (B1).
+            if place.fetch_and(!(1 << bit), Ordering::Acquire) & 1 << bit != 0 {
+                return Some((word + self.skip * WORDS) * WORD + bit as usize);
+            }
+            hook::lost();
+        }
+    }
+
+    /// An aligned run of `order`, 0 to 9, out of a block; the search begins at `word` and comes round.
+    pub(crate) fn take_order(&self, word: usize, order: u32) -> Option<usize> {
+        let first = word - word % WORDS;
+        if order >= WORD_ORDER {
+            let words = 1 << (order - WORD_ORDER);
+            return (0..WORDS).step_by(words).find_map(|index| {
+                let whole = (0..words).all(|more| self.load(first + index + more) == !0);
+                let run = (self.block_of(first), index * WORD, words * WORD);
+                (whole && self.claim(run.0, run.1, run.2)).then(|| run.0 * BLOCK + run.1)
+            });
+        }
+        (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order))
+    }
+
+    /// An aligned run of `order`, 0 to 5, out of a word.
+    #[inline]
+    pub(crate) fn take_in_word(&self, word: usize, order: u32) -> Option<usize> {
+        let place = self.words.get(word)?;
+        let mut free = self.load(word);
+        loop {
+            let runs = word::aligned_runs(free, order);
+            if runs == 0 {
+                return None;
+            }
+            let bit = runs.trailing_zeros();
+            let run = word::ones(bit, 1 << order);
+            hook::between();
+            // Acquire: pairs with the put of the frames (B1).
+            match place.compare_exchange(free, free & !run, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some((word + self.skip * WORDS) * WORD + bit as usize),
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+    }
+
+    /// Whether the block that a word belongs to has an aligned run of `order`.
+    pub(crate) fn has_order(&self, word: usize, order: u32) -> bool {
+        word::max_order_of(&self.bits(self.block_of(word))).is_some_and(|max| max >= order)
+    }
+
+    /// A run as wanted out of a block.
+    pub(crate) fn take(&self, block: usize, want: &Want) -> Option<usize> {
+        let inside = |frame: usize| frame.saturating_sub(block * BLOCK).min(BLOCK);
+        let (from, to) = (inside(want.from), inside(want.to));
+        let limited = (from, to) != (0, BLOCK);
+        if !limited && want.count == 1 << want.alignment {
+            return self.take_order(self.first_word(block), want.alignment);
+        }
+        loop {
+            let bits = self.bits(block);
+            let bits = if limited { word::clipped(&bits, from, to) } else { bits };
+            let start = word::first_run(&bits, want.count, want.alignment)?;
+            if self.claim(block, start, want.count) {
+                return Some(block * BLOCK + start);
+            }
+        }
+    }
+
+    /// Claims that very run, or nothing (B2). The run may go on into the next blocks.
+    pub(crate) fn claim(&self, block: usize, start: usize, count: usize) -> bool {
+        let first = self.first_word(block);
+        hook::between();
+        for (done, (word, mask)) in word::pieces(start, count).enumerate() {
+            if !self.claim_bits(first + word, mask) {
+                hook::lost();
+                for (word, mask) in word::pieces(start, count).take(done) {
+                    self.words[first + word].fetch_or(mask, Ordering::SeqCst);
+                }
+                // Who looked meanwhile saw less than there is: register what was put back.
+                (block + start / BLOCK..=block + (start + count - 1) / BLOCK).for_each(|block| {
+                    self.register(block);
+                });
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Claims these bits of a word, or none.
+    fn claim_bits(&self, word: usize, mask: u64) -> bool {
+        let mut free = self.load(word);
+        while free & mask == mask {
+            // Acquire: pairs with the put of the frames (B1).
+            match self.words[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => free = now,
+            }
+        }
+        false
+    }
+
+    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
+        let (word, bit) = self.place(frame);
+        let run = word::ones(bit, count as u32);
+        let mut free = self.load(word);
+        while free & run == 0 {
+            // SeqCst: Release for the run's next owner, and before the look at the index.
+            let put = self.words[word].compare_exchange(free, free | run, Ordering::SeqCst, Ordering::Relaxed);
+            match put {
+                Ok(_) => return Some(free | run),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+
+    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is the caller's
+    /// and held: nobody else writes its words (H2), so plain stores do.
+    pub(crate) fn fill(&self, block: usize, count: usize) {
+        let first = self.first_word(block);
+        for word in count / WORD..WORDS {
+            let taken = count.saturating_sub(word * WORD);
+            hook::touched();
+            // Release: pairs with the claims of these frames.
+            self.words[first + word].store(!0 << taken, Ordering::Release);
+        }
+    }
+
+    /// Makes a run free, none of whose frames is, and which lies in one block.
+    pub(crate) fn put(&self, frame: usize, count: usize) {
+        let (first, _) = self.place(frame - frame % WORD);
+        for (word, mask) in word::pieces(frame % WORD, count) {
+            hook::touched();
+            // SeqCst: as in `put_in_word`.
+            self.words[first + word].fetch_or(mask, Ordering::SeqCst);
+        }
+    }
+
+    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it. `true`: the
+    /// block is free as a whole, and not registered.
+    #[inline]
+    pub(crate) fn settle_word(&self, frame: usize, free: u64) -> bool {
+        let block = frame / BLOCK;
+        if self.index.has(block, HELD) {
+            return false;
+        }
+        if free == !0 {
+            return self.settle(block);
+        }
+        self.index.set(block, word::order_at(free, (frame % WORD) as u32));
+        false
+    }
+
+    /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_word`](Self::settle_word).
+    pub(crate) fn settle(&self, block: usize) -> bool {
+        if self.index.has(block, HELD) {
+            return false;
+        }
+        match word::max_order_of(&self.bits(block)) {
+            Some(BLOCK_ORDER) => return true,
+            Some(order) => self.index.set(block, order),
+            None => {}
+        }
+        false
+    }
+
+    /// Brings the block's registration up to what is free there, all of it included. `true`: all of it is.
+    pub(crate) fn register(&self, block: usize) -> bool {
+        let full = self.settle(block);
+        if full {
+            self.index.set(block, BLOCK_ORDER);
+        }
+        full
+    }
+
+    /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held then.
+    pub(crate) fn find(&self, want: &Want, from: u32, to: u32, hold: bool) -> Option<usize> {
+        let end = want.to.div_ceil(BLOCK);
+        for class in from..=to {
+            let mut at = want.from / BLOCK;
+            while let Some(block) = self.index.next(class, at) {
+                hook::touched();
+                if block >= end {
+                    break;
+                }
+                at = block + 1;
+                // Two that hold do not share a block; who does not hold passes by.
+                if if hold { self.index.mark(block, HELD) } else { self.index.has(block, HELD) } {
+                    continue;
+                }
+                if let Some(frame) = self.take(block, want) {
+                    if hold {
+                        self.index.clear_all(block); // Or they would say too much when the hold ends.
+                    }
+                    return Some(frame);
+                }
+                if hold {
+                    self.index.clear_all(block);
+                    self.let_go(block);
+                } else if word::max_order_of(&self.bits(block)).is_none_or(|order| order < class) {
+                    self.index.clear_all(block);
+                    self.register(block);
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends a hold. `true`: the block is free as a whole, and registered so.
+    pub(crate) fn let_go(&self, block: usize) -> bool {
+        self.index.unmark(block / WORD, 1 << (block % WORD), HELD);
+        self.register(block)
+    }
+
+    /// Claims a block that is free as a whole.
+    pub(crate) fn take_whole(&self, block: usize) -> bool {
+        self.claim(block, 0, BLOCK)
+    }
+
+    /// The number of the word that `frame` lies in.
+    #[inline]
+    pub(crate) fn word_of(&self, frame: usize) -> usize {
+        self.place(frame).0
+    }
+
+    /// How many blocks are stored, and the number behind the last.
+    pub(crate) fn end(&self) -> usize {
+        self.skip + self.words.len() / WORDS
+    }
+
+    /// The number of the first block that is stored.
+    pub(crate) fn start(&self) -> usize {
+        self.skip
+    }
+}

@@ -1,0 +1,552 @@
+//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, and a place for each CPU where the common case stays alone.
+//!
+//! ```text
+//!                 below the threshold                       from the threshold (512 frames) on
+//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word each │ 9–15: a word ]   a cache line each
+//!          2 ──▶ [ … ]       │                       │
+//!                            ▼                       ▼
+//!  bitmap     │ 8 words of bits │ … │        buddy   a bit for each block of 512 frames, 64 in a word
+//!             a block of 512 frames                  │
+//!                    ▲      └── all free: back ──────▶
+//!                    └──────── a block is wanted ◀───┘
+//! ```
+//!
+//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others look there last.
+//! It lets a block go for another when nothing of these orders is left; until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides nothing: a
+//! frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and does before it gives up.
+//! So the slots' contents are hints, a stopped thread stops nobody, and a double free is found wherever the frame was freed.
+//!
+//! - **H1** A frame is free exactly while its bit in the bitmap, or its block's bit in the buddy, is one; never both.
+//! - **H2** A block whose bit in the buddy is one has none in the bitmap. Its frames get bits there only by a step that made it zero.
+//! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`.
+//! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when the buddy runs out.
+//! - **H5** Who marks a block or a word `HELD` puts it into a lane by a swap; whom a swap gives it ends the hold. So each hold ends.
+//!
+//! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
+//! one by one make a block of the buddy.
+//!
+//! | | metadata words, at most, without contention |
+//! |---|---|
+//! | alloc, up to 64 frames, out of a held word | 2: slot, bits |
+//! | alloc, up to 512 frames | the block's 8, 3 of the index a class looked at, a new block's 14 |
+//! | alloc, 1 to 64 blocks | 2 out of a held word; else 3 of the index a class looked at |
+//! | alloc, 2^n × 64 blocks | 2^n, and words looked at in vain |
+//! | free of one frame | 4 to a held block; else 7, and a block that became whole 30 |
+//! | free of up to 64 blocks | 6, and those of parts at either end |
+//! | metadata | a bit a frame, 18 bits a block, a line a slot: 0.0032 % |
+//!
+//! Before a refusal every hold ends (each slot's 3 words) and the search is made anew: that one is the longest call.
+
+use core::fmt;
+
+use terrace_core::Allocator;
+use terrace_sync::{NoSlots, Slots};
+
+use crate::{
+    allocator::{FrameAllocator, Request},
+    atomic::{AtomicU64, Ordering},
+    blocks::{Blocks, Want},
+    index::{HELD, Index, SPLIT},
+    map::MemoryMap,
+    plan::{self, Plan},
+    storage::Storage,
+    tree::Tree,
+    types::{Frame, FrameError, Frames, Misuse, Order},
+    word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
+};
+
+/// The words of a slot: three for small requests, by the order, one for large ones.
+const LARGE: usize = 3;
+/// Each three orders have a lane, so that runs of many frames find blocks without holes.
+const LANE_ORDERS: u32 = 3;
+/// A lane that holds nothing.
+const NOTHING: u64 = u64::MAX;
+
+/// Hands out runs of frames of any length up to 4 GiB, to many CPUs at once.
+///
+/// ```
+/// use terrace_frame::{FrameAllocator, Frames, HybridAllocator, MemoryMap, Order, PageSize};
+///
+/// const FRAMES: usize = 64 << 8; // 64 MiB
+/// let map = MemoryMap::of(Frames::new(0x100, FRAMES)).unwrap();
+/// let mut storage = [0; HybridAllocator::metadata_bytes(FRAMES, 0) / 8];
+/// let frames = HybridAllocator::new(&map, &mut storage)?;
+///
+/// let (one, large) = (frames.alloc_order(Order::MIN)?, frames.alloc_order(PageSize::Large.order())?);
+/// assert_eq!(frames.free_frames(), FRAMES - 513);
+/// frames.free_order(one, Order::MIN).unwrap();
+/// frames.free_order(large, PageSize::Large.order()).unwrap();
+/// assert!(frames.free_order(one, Order::MIN).is_err(), "it is free");
+/// # Ok::<(), terrace_frame::FrameError>(())
+/// ```
+pub struct HybridAllocator<'m, S = NoSlots, B = ()> {
+    /// A line for each slot; the first is shared by all callers without a number.
+    lanes: &'m [AtomicU64],
+    slots: S,
+    base: usize,
+    blocks: Blocks<'m>,
+    tree: Tree<'m>,
+    threshold: usize,
+    map: MemoryMap,
+    storage: Storage<'m, B>,
+}
+
+impl HybridAllocator<'_> {
+    /// Bytes of storage that are enough for a map whose span is so many frames, holes included, and so many slots.
+    #[must_use]
+    pub const fn metadata_bytes(frames: usize, slots: usize) -> usize {
+        plan::hybrid_bytes(frames, slots)
+    }
+}
+
+impl<'m> HybridAllocator<'m> {
+    /// Over the frames of `map`, for callers without slots, with its notes in `storage`, whose contents do not matter.
+    ///
+    /// # Errors
+    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](HybridAllocator::metadata_bytes) of the map's span.
+    pub fn new(map: &MemoryMap, storage: &'m mut [u64]) -> Result<Self, FrameError> {
+        Self::with_slots(map, NoSlots, storage)
+    }
+}
+
+impl<'m, S: Slots> HybridAllocator<'m, S> {
+    /// The same, with a place for each number of `slots`.
+    ///
+    /// # Errors
+    /// As [`new`](HybridAllocator::new).
+    pub fn with_slots(map: &MemoryMap, slots: S, storage: &'m mut [u64]) -> Result<Self, FrameError> {
+        let storage = Storage::of_slice(storage, Plan::new(map.span()).hybrid_words(slots.count()))?;
+        Ok(Self::over(map, slots, storage))
+    }
+}
+
+impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
+    /// The same with its notes in a block of `backing`, which goes back when the allocator is dropped.
+    ///
+    /// # Errors
+    /// [`FrameError::OutOfMemory`]: the backing has no such block.
+    pub fn new_in(map: &MemoryMap, slots: S, backing: &'m B) -> Result<Self, FrameError>
+    where
+        B: Allocator,
+    {
+        let storage = Storage::of_backing(backing, Plan::new(map.span()).hybrid_words(slots.count()))?;
+        Ok(Self::over(map, slots, storage))
+    }
+
+    /// The same, with the buddy serving requests of `frames` and more: 1 to 512, 512 at first. What the buddy serves begins at a
+    /// block and takes whole blocks, of which the rest goes back.
+    #[must_use]
+    pub fn with_threshold(self, frames: usize) -> Self {
+        Self { threshold: frames.clamp(1, BLOCK), ..self }
+    }
+
+    fn over(map: &MemoryMap, slots: S, storage: Storage<'m, B>) -> Self {
+        let plan = Plan::new(map.span());
+        let (bits, rest) = storage.words().split_at(plan.bits_words());
+        let (index, rest) = rest.split_at(plan.index_words());
+        let (lanes, rest) = rest.split_at((slots.count() + 1) * plan::LINE);
+        let (units, tree) = rest.split_at(plan.groups.next_multiple_of(plan::LINE));
+        lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
+        let hybrid = Self {
+            lanes,
+            slots,
+            base: plan.base,
+            blocks: Blocks::new(bits, plan.skip, Index::new(index, plan.groups * WORD)),
+            // By P1 the tree's word 0 begins at a multiple of 64 blocks.
+            tree: Tree::new(&units[..plan.groups], plan.base / plan::GROUP, Index::new(tree, plan.groups)),
+            threshold: BLOCK,
+            map: map.clone(),
+            storage,
+        };
+        for range in map.ranges() {
+            hybrid.put(range.start.0 - plan.base, range.count);
+        }
+        hybrid
+    }
+
+    /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that have none.
+    #[inline]
+    fn lane(&self, number: usize, lane: usize) -> &AtomicU64 {
+        self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
+    }
+
+    /// A small run of `order`, 0 to 9, for the slot whose lane it is, which did not have it in its word.
+    #[inline(never)]
+    fn refill(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
+        let word = lane.load(Ordering::Relaxed);
+        if word != NOTHING
+            && let Some(frame) = self.blocks.take_order(word as usize, order)
+        {
+            let found = self.blocks.word_of(frame) as u64;
+            // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
+            let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
+            return Some(frame);
+        }
+        let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
+        let least = order / LANE_ORDERS * LANE_ORDERS;
+        if word != NOTHING && order > least && self.blocks.has_order(word as usize, least) {
+            // The block at hand still serves smaller requests of this lane; holding another would leave its holes behind.
+            let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
+            return frame.or_else(|| self.new_block(&want, false));
+        }
+        let frame = self.blocks.find(&want, order, BLOCK_ORDER, true).or_else(|| self.new_block(&want, true))?;
+        let before = lane.swap(self.blocks.word_of(frame) as u64, Ordering::Relaxed);
+        self.end_hold(before);
+        Some(frame)
+    }
+
+    /// Ends the hold on a block, whose word stood in a lane.
+    fn end_hold(&self, word: u64) {
+        if word != NOTHING {
+            let block = self.blocks.block_of(word as usize);
+            if self.blocks.let_go(block) {
+                self.give_back(block);
+            }
+        }
+    }
+
+    /// A block from the buddy: the run as wanted out of it, the rest to the bitmap; held, if asked.
+    fn new_block(&self, want: &Want, hold: bool) -> Option<usize> {
+        // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
+        let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
+        let block = self.tree.take(0, from, to, false)?;
+        if hold {
+            self.blocks.index.mark(block, HELD);
+        }
+        self.blocks.index.mark(block, SPLIT);
+        if hold {
+            self.blocks.fill(block, want.count);
+        } else if want.count < BLOCK {
+            self.blocks.put(block * BLOCK + want.count, BLOCK - want.count);
+            self.blocks.register(block);
+        }
+        Some(block * BLOCK)
+    }
+
+    /// Moves a block that is free as a whole from the bitmap to the buddy, if nobody is quicker.
+    fn give_back(&self, block: usize) {
+        if self.blocks.take_whole(block) {
+            self.blocks.index.clear_all(block);
+            self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
+            self.tree.put(block, 1);
+        }
+    }
+
+    /// Ends all holds, and moves to the buddy what is free as a whole (H4).
+    fn gather(&self) {
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let word = lane.swap(NOTHING, Ordering::Relaxed);
+            match at % plan::LINE {
+                LARGE if word != NOTHING => self.tree.let_go(word as usize),
+                LARGE => {}
+                _ => self.end_hold(word),
+            }
+        }
+        let mut at = 0;
+        while let Some(block) = self.blocks.index.next(BLOCK_ORDER, at) {
+            self.blocks.index.clear(block, BLOCK_ORDER);
+            if self.blocks.settle(block) {
+                self.give_back(block);
+            }
+            at = block + 1;
+        }
+    }
+
+    /// Makes a run free, none of whose frames is: whole blocks in the buddy, parts of blocks in the bitmap.
+    fn put(&self, start: usize, count: usize) {
+        for (first, frames) in plan::split(start, count, plan::GROUP) {
+            let (from, to) = (first.div_ceil(BLOCK), (first + frames) / BLOCK);
+            if from >= to {
+                plan::split(first, frames, BLOCK).for_each(|(frame, count)| self.put_part(frame, count));
+                continue;
+            }
+            let (group, mask) = (from / WORD, word::ones((from % WORD) as u32, (to - from) as u32));
+            if first < from * BLOCK {
+                self.put_part(first, from * BLOCK - first);
+            }
+            if to * BLOCK < first + frames {
+                self.put_part(to * BLOCK, first + frames - to * BLOCK);
+            }
+            if self.blocks.index.group(group, SPLIT) & mask != 0 {
+                self.blocks.index.unmark(group, mask, SPLIT);
+            }
+            self.tree.put_bits(group, mask);
+        }
+    }
+
+    /// Makes a part of a block free, none of whose frames is.
+    fn put_part(&self, frame: usize, count: usize) {
+        let block = frame / BLOCK;
+        self.split(block);
+        self.blocks.put(frame, count);
+        if self.blocks.settle(block) {
+            self.give_back(block);
+        }
+    }
+
+    /// Marks a block whose frames come to the bitmap one by one (H3).
+    #[inline]
+    fn split(&self, block: usize) {
+        if !self.blocks.index.has(block, SPLIT) {
+            self.blocks.index.mark(block, SPLIT);
+        }
+    }
+
+    /// Whether any frame of the run, which lies in the map, is free.
+    fn has_any(&self, start: usize, count: usize) -> bool {
+        plan::split(start, count, plan::GROUP).any(|(first, frames)| {
+            let (from, to) = (first / BLOCK, (first + frames).div_ceil(BLOCK));
+            let mask = word::ones((from % WORD) as u32, (to - from) as u32);
+            if self.tree.bits(from / WORD) & mask != 0 {
+                return true;
+            }
+            // By H3 other blocks have no bits in the bitmap.
+            let split = self.blocks.index.group(from / WORD, SPLIT) & mask;
+            let in_split = |&(frame, _): &(usize, usize)| split >> (frame / BLOCK % WORD) & 1 == 1;
+            split != 0 && plan::split(first, frames, BLOCK).filter(in_split).any(|(at, n)| self.blocks.has_any(at, n))
+        })
+    }
+
+    /// A run of up to 512 frames for a request that is no plain order.
+    fn alloc_small(&self, want: &Want, near: Option<usize>) -> Option<usize> {
+        if let Some(at) = near.filter(|at| (self.blocks.start()..self.blocks.end()).contains(&(at / BLOCK))) {
+            let behind = Want { from: at.max(want.from), ..*want };
+            let block = at / BLOCK;
+            let found = self.blocks.take(block, &behind).or_else(|| self.blocks.take(block, want));
+            if found.is_some() {
+                return found;
+            }
+        }
+        let (class, least) = (want.class(), want.least_class());
+        self.blocks
+            .find(want, class, BLOCK_ORDER, false)
+            .or_else(|| self.new_block(want, false))
+            .or_else(|| if least < class { self.blocks.find(want, least, class - 1, false) } else { None })
+            .or_else(|| self.part_of_block(want))
+    }
+
+    /// A run out of a block that lies at an end of the limits, and wholly in none.
+    fn part_of_block(&self, want: &Want) -> Option<usize> {
+        let ends = [want.from / BLOCK, want.to.min(self.blocks.end() * BLOCK).saturating_sub(1) / BLOCK];
+        ends.into_iter().find_map(|block| {
+            let inside = Want { from: want.from.max(block * BLOCK), to: want.to.min((block + 1) * BLOCK), ..*want };
+            let start = inside.from.next_multiple_of(1 << want.alignment);
+            if block >= self.blocks.end() || start + want.count > inside.to {
+                return None;
+            }
+            let block = self.tree.take(0, block, block + 1, false)?;
+            let (before, behind) = (start - block * BLOCK, (block + 1) * BLOCK - start - want.count);
+            [(block * BLOCK, before), (start + want.count, behind)]
+                .into_iter()
+                .filter(|&(_, count)| count > 0)
+                .for_each(|(frame, count)| self.put_part(frame, count));
+            Some(start)
+        })
+    }
+
+    /// A run of whole blocks, of which the tail that was not asked for goes back.
+    fn alloc_large(&self, want: &Want, near: Option<usize>) -> Option<usize> {
+        let blocks = want.count.div_ceil(BLOCK).next_power_of_two();
+        let order = blocks.trailing_zeros().max(want.alignment.saturating_sub(BLOCK_ORDER));
+        let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
+        let near = near.filter(|_| order <= WORD_ORDER).and_then(|at| {
+            let block = at / BLOCK;
+            self.tree.take_in(block / WORD, order, from.max(block), to)
+        });
+        let start = near.or_else(|| self.tree.take(order, from, to, false))? * BLOCK;
+        let tail = (BLOCK << order) - want.count;
+        if tail > 0 {
+            self.put(start + want.count, tail);
+        }
+        Some(start)
+    }
+
+    /// That very run, whether its blocks are held or not.
+    fn claim_all(&self, start: usize, count: usize) -> bool {
+        let blocks = plan::split(start, count, BLOCK);
+        let is_free = |(frame, count): (usize, usize)| {
+            self.map.contains(Frames::new(frame + self.base, count))
+                && (self.tree.has(frame / BLOCK) || self.blocks.last_taken(frame, count).is_none())
+        };
+        if !blocks.clone().all(is_free) {
+            return false;
+        }
+        for (frame, _) in blocks.clone() {
+            let block = frame / BLOCK;
+            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
+                self.split(block);
+                self.blocks.put(block * BLOCK, BLOCK);
+                self.blocks.register(block);
+            }
+        }
+        let claimed = self.blocks.claim(start / BLOCK, start % BLOCK, count);
+        if !claimed {
+            blocks.for_each(|(frame, _)| self.give_back(frame / BLOCK));
+        }
+        claimed
+    }
+
+    /// A run of `order`, 9 to 15, for the slot whose lane it is, which did not have it in its word.
+    #[cold]
+    fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
+        let block = self.tree.take(order - BLOCK_ORDER, 0, usize::MAX, true)?;
+        let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
+        if before != NOTHING {
+            self.tree.let_go(before as usize);
+        }
+        Some(block * BLOCK)
+    }
+
+    /// A run of `order`, before anything is given up.
+    #[inline]
+    pub(crate) fn of_order(&self, order: u32) -> Option<usize> {
+        let number = self.slots.enter();
+        let frame = if order < BLOCK_ORDER && 1 << order < self.threshold {
+            let lane = self.lane(number, (order / LANE_ORDERS) as usize);
+            // Relaxed: a hint. NOTHING is behind the last word.
+            let word = lane.load(Ordering::Relaxed) as usize;
+            let found = match order {
+                0 => self.blocks.take_bit(word),
+                1..WORD_ORDER => self.blocks.take_in_word(word, order),
+                _ => None,
+            };
+            found.or_else(|| self.refill(lane, order))
+        } else if (BLOCK_ORDER..=BLOCK_ORDER + WORD_ORDER).contains(&order) {
+            let lane = self.lane(number, LARGE);
+            let word = lane.load(Ordering::Relaxed) as usize;
+            let found = self.tree.take_in(word, order - BLOCK_ORDER, 0, usize::MAX).map(|block| block * BLOCK);
+            found.or_else(|| self.refill_large(lane, order))
+        } else {
+            let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
+            self.alloc_large(&want, None)
+        };
+        self.slots.leave(number);
+        if number == 0 {
+            self.slots.claim(); // For the next time.
+        }
+        frame
+    }
+
+    /// After nothing was found: once more when the holds have ended.
+    #[cold]
+    fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
+        self.gather();
+        find().ok_or(FrameError::OutOfMemory)
+    }
+}
+
+// SAFETY: by H1, B1 and T1 a frame is handed out by the step that makes its bit zero, to one; bits are set for frames of the map
+// only; `find`, `take` and `new_block` return runs as wanted.
+unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
+    fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
+        let alignment = request.checked()?;
+        let order = Order::holding(request.count).ok_or(FrameError::InvalidSize)?;
+        let plain = request.within == Frames::ALL && request.near.is_none();
+        if plain
+            && request.count == order.frames()
+            && request.alignment <= request.count
+            && let Some(start) = self.of_order(order.log2())
+        {
+            return Ok(Frames::new(start + self.base, request.count));
+        }
+        let within = request.within.shared_with(self.map.span());
+        if within.count < request.count {
+            return Err(FrameError::OutOfMemory);
+        }
+        let (from, to) = (within.start.0 - self.base, within.end() - self.base);
+        let near = request.near.and_then(|frame| frame.0.checked_sub(self.base));
+        let want = Want { count: request.count, alignment, from, to };
+        if within.count == request.count {
+            let fits = within.start.0.is_multiple_of(request.alignment) && self.claim_all(from, request.count);
+            return if fits { Ok(within) } else { Err(FrameError::OutOfMemory) };
+        }
+        let find = || {
+            if want.count < self.threshold && want.alignment <= BLOCK_ORDER {
+                self.alloc_small(&want, near)
+            } else {
+                self.alloc_large(&want, near)
+            }
+        };
+        let start = find().map_or_else(|| self.again(find), Ok)?;
+        Ok(Frames::new(start + self.base, request.count))
+    }
+
+    #[inline]
+    fn free(&self, frames: Frames) -> Result<(), Misuse> {
+        if !self.map.contains(frames) {
+            return Err(Misuse::Outside);
+        }
+        let start = frames.start.0 - self.base;
+        if start % BLOCK + frames.count > BLOCK || frames.count == BLOCK {
+            if self.has_any(start, frames.count) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.put(start, frames.count);
+            return Ok(());
+        }
+        let block = start / BLOCK;
+        if self.tree.has(block) {
+            return Err(Misuse::AlreadyFree);
+        }
+        if start % WORD + frames.count > WORD {
+            if self.blocks.has_any(start, frames.count) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.put_part(start, frames.count);
+            return Ok(());
+        }
+        self.split(block);
+        let free = self.blocks.put_in_word(start, frames.count).ok_or(Misuse::AlreadyFree)?;
+        if self.blocks.settle_word(start, free) {
+            self.give_back(block);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn alloc_order(&self, order: Order) -> Result<Frame, FrameError> {
+        let order = order.log2();
+        let start = match self.of_order(order) {
+            Some(start) => start,
+            None => self.again(|| self.of_order(order))?,
+        };
+        Ok(Frame(start + self.base))
+    }
+
+    fn drain(&self) {
+        self.gather();
+    }
+
+    fn span(&self) -> Frames {
+        self.map.span()
+    }
+
+    fn total_frames(&self) -> usize {
+        self.map.count()
+    }
+
+    fn free_frames(&self) -> usize {
+        self.blocks.count() + self.tree.count() * BLOCK
+    }
+
+    fn is_free(&self, frame: Frame) -> bool {
+        let inside = self.map.contains(Frames { start: frame, count: 1 });
+        inside && self.has_any(frame.0.wrapping_sub(self.base), 1)
+    }
+
+    fn manages(&self, frames: Frames) -> bool {
+        self.map.contains(frames)
+    }
+}
+
+impl<S: Slots, B> fmt::Debug for HybridAllocator<'_, S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HybridAllocator")
+            .field("span", &self.map.span())
+            .field("free", &self.free_frames())
+            .field("threshold", &self.threshold)
+            .field("slots", &self.slots.count())
+            .field("storage", &self.storage)
+            .finish()
+    }
+}

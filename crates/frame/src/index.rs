@@ -1,0 +1,167 @@
+//! [`Index`]: where to look for a run of an order, without looking everywhere.
+//!
+//! ```text
+//!  level 2                [ a line of rows ]            one bit for 64 lines of level 1
+//!  level 1                [ … ][ … ]                    one bit for 64 lines of level 0
+//!  level 0   items 0–63   [ class 0 │ class 1 │ … │ class 9 │ … │ SPLIT │ HELD ]     16 words, two cache lines
+//!            items 64–127 [ … ]
+//! ```
+//!
+//! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of all classes
+//! for the same 64 items stand together, so that who frees touches one place; each class has its own way down from
+//! the top, so that who searches finds the first item of a class in three words.
+//!
+//! The bits are hints that err on one side:
+//! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a higher one.
+//! - **I2** A bit in a row has its bits in the levels above, or somebody is about to set them, or whoever cleared them
+//!   is about to look again.
+//! - **I3** A bit that says too much costs a visit, and is cleared by the visitor.
+//!
+//! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row clears first and
+//! looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations one of the two comes second and sees
+//! the other. The same holds between a level and the next.
+//!
+//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 18 bits an item.
+
+use crate::{
+    atomic::{AtomicU64, Ordering},
+    word::WORD,
+};
+
+/// Words in a line of rows.
+pub(crate) const LINE: usize = 16;
+const LEVELS: usize = 3;
+/// Rows of classes.
+const CLASSES: u32 = 10;
+/// The row of blocks of which single frames were handed out or are free.
+pub(crate) const SPLIT: usize = 14;
+/// The row of items that a slot keeps at hand.
+pub(crate) const HELD: usize = 15;
+
+pub(crate) struct Index<'m> {
+    levels: [&'m [AtomicU64]; LEVELS],
+}
+
+/// How many words the index of so many items takes.
+pub(crate) const fn index_words(items: usize) -> usize {
+    let groups = items.div_ceil(WORD);
+    let tops = groups.div_ceil(WORD);
+    (groups + tops + tops.div_ceil(WORD)) * LINE
+}
+
+impl<'m> Index<'m> {
+    /// Over `words`, all zero, as many as [`index_words`] says.
+    pub(crate) fn new(words: &'m [AtomicU64], items: usize) -> Self {
+        let groups = items.div_ceil(WORD);
+        let (low, above) = words.split_at(groups * LINE);
+        let (middle, top) = above.split_at(groups.div_ceil(WORD) * LINE);
+        Self { levels: [low, middle, top] }
+    }
+
+    /// The word of `row` at `at` in `level`.
+    #[inline]
+    fn word(&self, level: usize, at: usize, row: usize) -> &AtomicU64 {
+        &self.levels[level][at * LINE + row]
+    }
+
+    /// The bits of 64 items in a row.
+    #[inline]
+    pub(crate) fn group(&self, group: usize, row: usize) -> u64 {
+        self.word(0, group, row).load(Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, item: usize, row: usize) -> bool {
+        self.group(item / WORD, row) >> (item % WORD) & 1 == 1
+    }
+
+    /// Sets the bit in a row without levels, `SPLIT` or `HELD`; says whether it was set.
+    #[inline]
+    pub(crate) fn mark(&self, item: usize, row: usize) -> bool {
+        let bit = 1 << (item % WORD);
+        self.word(0, item / WORD, row).fetch_or(bit, Ordering::SeqCst) & bit != 0
+    }
+
+    /// Clears `bits` of 64 items in such a row.
+    #[inline]
+    pub(crate) fn unmark(&self, group: usize, bits: u64, row: usize) {
+        self.word(0, group, row).fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Makes sure that the item stands in the row of its class.
+    #[inline]
+    pub(crate) fn set(&self, item: usize, class: u32) {
+        self.set_from(0, item, class);
+    }
+
+    /// Looks at every level even where the bit is set: who set it may have stopped on the way up.
+    #[inline]
+    fn set_from(&self, level: usize, at: usize, class: u32) {
+        let mut at = at;
+        for level in level..LEVELS {
+            let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
+            if word.load(Ordering::SeqCst) & bit == 0 {
+                word.fetch_or(bit, Ordering::SeqCst);
+            }
+            at /= WORD;
+        }
+    }
+
+    /// Clears the item's bit in a row; the caller looks at the item's free bits after this (see the top).
+    pub(crate) fn clear(&self, item: usize, class: u32) {
+        self.clear_from(0, item, class);
+    }
+
+    /// Clears the item's bit in every row of a class.
+    pub(crate) fn clear_all(&self, item: usize) {
+        for class in 0..CLASSES {
+            if self.has(item, class as usize) {
+                self.clear(item, class);
+            }
+        }
+    }
+
+    fn clear_from(&self, level: usize, at: usize, class: u32) {
+        let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
+        let left = word.fetch_and(!bit, Ordering::SeqCst) & !bit;
+        if left == 0 && level + 1 < LEVELS {
+            self.clear_from(level + 1, at / WORD, class);
+            if word.load(Ordering::SeqCst) != 0 {
+                self.set_from(level + 1, at / WORD, class);
+            }
+        }
+    }
+
+    /// The first item from `from` on that stands in the row.
+    #[inline]
+    pub(crate) fn next(&self, class: u32, from: usize) -> Option<usize> {
+        let row = class as usize;
+        if from > 0 {
+            return self.next_at(0, row, from);
+        }
+        // From the top: one word, where the row is empty.
+        let top = self.next_at(2, row, 0)?;
+        match self.word(1, top, row).load(Ordering::SeqCst) {
+            0 => self.next_at(0, row, 0),
+            middle => self.next_at(0, row, (top * WORD + middle.trailing_zeros() as usize) * WORD),
+        }
+    }
+
+    fn next_at(&self, level: usize, row: usize, from: usize) -> Option<usize> {
+        let lines = self.levels[level].len() / LINE;
+        let mut at = from / WORD;
+        if at >= lines {
+            return None;
+        }
+        let mut bits = self.word(level, at, row).load(Ordering::SeqCst) & (!0 << (from % WORD));
+        while bits == 0 {
+            // Up for the next line that has any; at the top there is nothing but to look at each.
+            at = if level + 1 < LEVELS { self.next_at(level + 1, row, at + 1)? } else { at + 1 };
+            if at >= lines {
+                return None;
+            }
+            bits = self.word(level, at, row).load(Ordering::SeqCst);
+        }
+        Some(at * WORD + bits.trailing_zeros() as usize)
+    }
+}

@@ -1,0 +1,231 @@
+//! Threads that race for frames, with an owner noted for each, and yields where a claim can be lost.
+//!
+//! ```text
+//!  owners   [ 0 │ 0 │ 3 │ 3 │ 1 │ … ]   a byte a frame: who has it; a swap that finds another is a double allocation
+//!  hooks    load ── between(): yield now and then ── compare-exchange ── lost(): counted
+//! ```
+//!
+//! `TERRACE_FRAME_STRESS` is the number of operations a thread and order, 8 000 by default.
+
+use core::cell::Cell;
+use std::{
+    env,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    thread, vec,
+    vec::Vec,
+};
+
+use terrace_sync::Slots;
+
+use crate::{
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, Frames, HybridAllocator, MemoryMap,
+    Order,
+};
+
+std::thread_local! {
+    /// A generator of yields; 0 means that this thread never yields.
+    static YIELDS: Cell<u64> = const { Cell::new(0) };
+    static LOST: Cell<u64> = const { Cell::new(0) };
+    static TOUCHED: Cell<usize> = const { Cell::new(0) };
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A number for each racing thread, and one that two of them share: lanes are hints.
+struct Numbers;
+
+// SAFETY: a frame allocator keeps nothing unlocked under a number (H1 rests on atomic steps alone), and nobody else sees these.
+unsafe impl Slots for Numbers {
+    fn count(&self) -> usize {
+        8
+    }
+
+    fn enter(&self) -> usize {
+        NUMBER.get()
+    }
+}
+
+fn random(state: &Cell<u64>) -> u64 {
+    let mut x = state.get();
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    state.set(x);
+    x
+}
+
+/// Called between the load and the compare-exchange of every claim.
+pub(crate) fn yield_sometimes() {
+    YIELDS.with(|state| {
+        if state.get() != 0 && random(state).is_multiple_of(16) {
+            thread::yield_now();
+        }
+    });
+}
+
+pub(crate) fn count_lost() {
+    LOST.set(LOST.get() + 1);
+}
+
+pub(crate) fn count_touched() {
+    TOUCHED.with(|count| count.set(count.get() + 1));
+}
+
+/// The words of metadata that `act` touched on this thread.
+fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
+    let before = TOUCHED.get();
+    let result = act();
+    (result, TOUCHED.get() - before)
+}
+
+fn steps() -> usize {
+    env::var("TERRACE_FRAME_STRESS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_000)
+}
+
+/// Who owns each frame.
+struct Owners {
+    first: usize,
+    of: Vec<AtomicU8>,
+}
+
+impl Owners {
+    fn new(span: Frames) -> Self {
+        Self { first: span.start.0, of: (0..span.count).map(|_| AtomicU8::new(0)).collect() }
+    }
+
+    fn change(&self, start: Frame, order: Order, from: u8, to: u8) {
+        for frame in start.0..start.0 + order.frames() {
+            let found = self.of[frame - self.first].swap(to, Ordering::Relaxed);
+            assert_eq!(found, from, "frame {frame} goes from {from} to {to}");
+        }
+    }
+}
+
+/// One thread's part: fills and empties its share in bursts.
+fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, steps: usize) -> u64 {
+    YIELDS.set(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    NUMBER.set(usize::from(me / 2));
+    let choice = Cell::new(u64::from(me) << 32 | 77);
+    let mut mine: Vec<Frame> = Vec::new();
+    for step in 0..steps {
+        if step % 997 == 0 {
+            frames.drain();
+        }
+        if !mine.is_empty() && (random(&choice).is_multiple_of(4) || mine.len() > 40) {
+            let at = (random(&choice) % mine.len() as u64) as usize;
+            let start = mine.swap_remove(at);
+            owners.change(start, order, me, 0);
+            frames.free_order(start, order).expect("it is this thread's");
+        } else if let Ok(start) = frames.alloc_order(order) {
+            owners.change(start, order, 0, me);
+            mine.push(start);
+        } else if let Some(start) = mine.pop() {
+            owners.change(start, order, me, 0);
+            frames.free_order(start, order).expect("it is this thread's");
+        }
+    }
+    for start in mine {
+        owners.change(start, order, me, 0);
+        frames.free_order(start, order).expect("it is this thread's");
+    }
+    YIELDS.set(0);
+    LOST.get()
+}
+
+/// All of the memory is there again, and as one.
+fn storm(name: &str, frames: &(dyn FrameAllocator + Sync), orders: &[u32], threads: u8) {
+    let owners = Owners::new(frames.span());
+    let (all, lost) = (frames.free_frames(), AtomicU64::new(0));
+    for order in orders.iter().filter_map(|&log2| Order::new(log2)) {
+        // Owners are noted frame by frame, which is the test's cost.
+        let steps = (steps() / order.frames().div_ceil(64)).max(40);
+        thread::scope(|scope| {
+            for me in 1..=threads {
+                let (owners, lost) = (&owners, &lost);
+                scope.spawn(move || {
+                    lost.fetch_add(race(frames, owners, me, order, steps), Ordering::Relaxed);
+                });
+            }
+        });
+        frames.drain();
+        assert_eq!(frames.free_frames(), all, "{name}: frames are lost or found at {order:?}");
+    }
+    let whole = frames.alloc_order(Order::new(13).expect("up to 20")).expect("what was freed is one again");
+    frames.free_order(whole, Order::new(13).expect("up to 20")).expect("it is ours");
+    std::eprintln!("{name}: {} compare-exchanges lost", lost.into_inner());
+}
+
+/// 64 MiB, so that high orders run out.
+fn small_map() -> MemoryMap {
+    MemoryMap::of(Frames::new(1 << 15, 1 << 14)).expect("a map")
+}
+
+const ORDERS: [u32; 10] = [0, 1, 3, 5, 6, 7, 8, 9, 10, 13];
+
+#[test]
+fn a_bitmap_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; BitmapAllocator::metadata_bytes(1 << 14) / 8];
+    let frames = BitmapAllocator::new(&small_map(), &mut storage).expect("enough storage");
+    storm("bitmap", &frames, &ORDERS, 4);
+}
+
+#[test]
+fn a_buddy_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; BuddyAllocator::metadata_bytes(1 << 14, Order::MIN) / 8];
+    let frames = BuddyAllocator::new(&small_map(), &mut storage).expect("enough storage");
+    storm("buddy", &frames, &ORDERS, 4);
+}
+
+#[test]
+fn the_classic_buddy_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; ClassicBuddyAllocator::metadata_bytes(1 << 14) / 8];
+    let frames = ClassicBuddyAllocator::new(&small_map(), &mut storage).expect("enough storage");
+    storm("classic", &frames, &ORDERS, 3);
+}
+
+#[test]
+fn a_hybrid_gives_no_frame_to_two_threads() {
+    let mut storage = vec![0; HybridAllocator::metadata_bytes(1 << 14, 8) / 8];
+    let frames = HybridAllocator::with_slots(&small_map(), Numbers, &mut storage).expect("enough storage");
+    storm("hybrid", &frames, &ORDERS, 5);
+}
+
+/// Every operation's worst case in words of bits, as the tables at the top of the files say. Words of the index are counted by visits.
+#[test]
+fn operations_touch_no_more_words_than_they_say() {
+    const FRAMES: usize = 1 << 18;
+    let map = MemoryMap::of(Frames::new(0, FRAMES)).expect("a map");
+    let mut storage = vec![0; HybridAllocator::metadata_bytes(FRAMES, 8) / 8];
+    let frames = HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage");
+    for log2 in 0..=17 {
+        let order = Order::new(log2).expect("up to 20");
+        // Full, half empty in a pattern, then full again: the search meets all kinds of blocks.
+        let mut runs = Vec::new();
+        let (mut most_alloc, mut most_free) = (0, 0);
+        for round in 0..2 {
+            loop {
+                let (run, words) = touched(|| frames.of_order(log2));
+                let Some(run) = run else { break };
+                runs.push(Frame(run));
+                most_alloc = most_alloc.max(words);
+            }
+            assert_eq!(frames.free_frames(), 0, "{order:?}");
+            let mut kept = Vec::new();
+            for (at, run) in runs.drain(..).enumerate() {
+                if round == 1 || at * 7 % 16 < 8 {
+                    let (result, words) = touched(|| frames.free_order(run, order));
+                    assert_eq!(result, Ok(()));
+                    most_free = most_free.max(words);
+                } else {
+                    kept.push(run);
+                }
+            }
+            runs = kept;
+        }
+        frames.drain();
+        // A held block that is empty is let go (8), the next is found in its class (visit and 8), or comes new (tree 2, 8 filled).
+        let alloc = if log2 < 9 { 48 } else { 4 + 3 * (1 << log2.saturating_sub(15)) };
+        // The run's words looked at and written, the block's 8, and 8 + 2 to give it back.
+        let free = if log2 < 9 { 2 * 8 + 8 + 8 + 2 } else { 3 << log2.saturating_sub(15) };
+        assert!(most_alloc <= alloc && most_free <= free, "{order:?}: {most_alloc} of {alloc}, {most_free} of {free}");
+    }
+}

@@ -1,0 +1,63 @@
+//! The index against sets.
+
+use std::{collections::BTreeSet, vec::Vec};
+
+use proptest::prelude::*;
+
+use crate::{
+    atomic::{AtomicU64, Ordering},
+    index::*,
+};
+
+fn storage(items: usize) -> Vec<AtomicU64> {
+    (0..index_words(items)).map(|_| AtomicU64::new(0)).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_index_finds_what_a_set_finds(
+        steps in prop::collection::vec((0usize..9000, any::<bool>(), 0u32..3), 1..200),
+    ) {
+        let words = storage(9000);
+        let index = Index::new(&words, 9000);
+        let mut sets = [const { BTreeSet::new() }; 3];
+        for (item, set, class) in steps {
+            // Near one another half of the time, so that lines fill and empty.
+            let item = if item % 2 == 0 { item % 70 } else { item };
+            if set {
+                index.set(item, class);
+                sets[class as usize].insert(item);
+            } else {
+                index.clear(item, class);
+                sets[class as usize].remove(&item);
+            }
+            for (class, set) in sets.iter().enumerate() {
+                for from in [0, item, item + 1, 8999, 9000, 9100] {
+                    prop_assert_eq!(index.next(class as u32, from), set.range(from..).next().copied());
+                }
+                prop_assert_eq!(index.has(item, class), set.contains(&item));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_emptied_leaves_nothing_above() {
+    let words = storage(300_000);
+    let index = Index::new(&words, 300_000);
+    for item in [0, 63, 64, 4095, 4096, 262_143, 262_144, 299_999] {
+        index.set(item, 7);
+        assert_eq!(index.next(7, 0), Some(item));
+        index.clear(item, 7);
+        assert!(words.iter().all(|word| word.load(Ordering::SeqCst) == 0), "after {item}");
+    }
+}
+
+#[test]
+fn marks_are_single_bits() {
+    let words = storage(65);
+    let index = Index::new(&words, 65);
+    assert!(!index.mark(64, HELD) && index.mark(64, HELD) && index.has(64, HELD) && !index.has(64, SPLIT));
+    index.unmark(1, 1, HELD);
+    assert_eq!(index.group(1, HELD), 0);
+}

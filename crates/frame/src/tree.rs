@@ -1,0 +1,202 @@
+//! [`Tree`]: a buddy system in the bits of words, without lists and without a lock.
+//!
+//! ```text
+//!  one word, 64 units                          an order-3 request:
+//!  1 1 1 1 1 1 1 1 │ 0 1 1 1 1 1 1 1 │ …       8 ones at a multiple of 8, made zero by one compare-exchange
+//!  └─┘ └─┘ └─┘ └─┘    ┘ └─┘ └─┘ └─┘            order 1: the tree's nodes are never stored, they are
+//!  └─────┘ └─────┘         └─────┘             order 2  what shifts and ands find
+//!  └─────────────┘                             order 3
+//! ```
+//!
+//! A unit is 2^leaf frames: one for the buddy allocator on its own, 512 beneath the hybrid one, where a word is 128 MiB. To free is to set
+//! bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a run is several words, claimed from
+//! the first to the last and put back where one fails.
+//!
+//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an atomic step that
+//!   saw it one.
+//! - **T2** A run of several words is claimed in the order of the words, and put back whole where one fails.
+//! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
+//!
+//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n words, and those
+//! that are looked at in vain. Put: one step a word, and up to 3 words of the index.
+//!
+//! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others, 2018).
+
+use crate::{
+    atomic::{AtomicU64, Ordering},
+    hook,
+    index::{HELD, Index},
+    word::{self, WORD, WORD_ORDER},
+};
+
+pub(crate) struct Tree<'m> {
+    words: &'m [AtomicU64],
+    first: usize,
+    pub(crate) index: Index<'m>,
+}
+
+impl<'m> Tree<'m> {
+    /// Over zeroed `words`; word 0 is the one of the absolute number `first` (T4).
+    pub(crate) fn new(words: &'m [AtomicU64], first: usize, index: Index<'m>) -> Self {
+        Self { words, first, index }
+    }
+
+    #[inline]
+    fn load(&self, word: usize) -> u64 {
+        hook::touched();
+        self.words[word].load(Ordering::SeqCst)
+    }
+
+    /// The free units of a word.
+    #[inline]
+    pub(crate) fn bits(&self, word: usize) -> u64 {
+        self.load(word)
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, unit: usize) -> bool {
+        self.load(unit / WORD) >> (unit % WORD) & 1 == 1
+    }
+
+    /// Whether any unit of the run is free.
+    pub(crate) fn has_any(&self, unit: usize, count: usize) -> bool {
+        word::pieces(unit, count).any(|(word, mask)| self.load(word) & mask != 0)
+    }
+
+    /// How many units are free.
+    pub(crate) fn count(&self) -> usize {
+        self.words.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    /// An aligned run of `order`, 0 to 6, out of a word, inside `from..to`.
+    #[inline]
+    pub(crate) fn take_in(&self, word: usize, order: u32, from: usize, to: usize) -> Option<usize> {
+        let place = self.words.get(word)?;
+        let (from, to) = (from.saturating_sub(word * WORD).min(WORD), to.saturating_sub(word * WORD).min(WORD));
+        if from >= to {
+            return None;
+        }
+        let inside = word::ones(from as u32, (to - from) as u32);
+        let mut free = self.load(word);
+        loop {
+            let runs = word::aligned_runs(free & inside, order);
+            if runs == 0 {
+                return None;
+            }
+            let bit = runs.trailing_zeros();
+            let run = word::ones(bit, 1 << order);
+            hook::between();
+            // Acquire: pairs with the put of the units (T1).
+            match place.compare_exchange(free, free & !run, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(word * WORD + bit as usize),
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+    }
+
+    /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the word
+    /// is held then.
+    pub(crate) fn take(&self, order: u32, from: usize, to: usize, hold: bool) -> Option<usize> {
+        if order > WORD_ORDER {
+            return self.take_words(1 << (order - WORD_ORDER), from, to);
+        }
+        for class in order..=WORD_ORDER {
+            let mut at = from / WORD;
+            while let Some(word) = self.index.next(class, at) {
+                hook::touched();
+                if word * WORD >= to {
+                    break;
+                }
+                at = word + 1;
+                if if hold { self.index.mark(word, HELD) } else { self.index.has(word, HELD) } {
+                    continue;
+                }
+                if let Some(unit) = self.take_in(word, order, from, to) {
+                    if hold {
+                        self.index.clear_all(word); // Or they would say too much when the hold ends.
+                    }
+                    return Some(unit);
+                }
+                if hold {
+                    self.index.clear_all(word);
+                    self.let_go(word);
+                } else if word::max_order(self.load(word)).is_none_or(|order| order < class) {
+                    self.index.clear_all(word);
+                    self.settle(word);
+                }
+            }
+        }
+        None
+    }
+
+    /// `count` whole words, a power of two, at a multiple of it.
+    fn take_words(&self, count: usize, from: usize, to: usize) -> Option<usize> {
+        let mut at = from.div_ceil(WORD);
+        loop {
+            let found = self.index.next(WORD_ORDER, at)?;
+            // By T4 what is aligned is the absolute number.
+            let start = (found + self.first).next_multiple_of(count) - self.first;
+            if start + count > to / WORD || start + count > self.words.len() {
+                return None;
+            }
+            match (start..start + count).find(|&word| self.load(word) != !0) {
+                Some(taken) => at = taken + 1,
+                None if self.claim_words(start, count) => return Some(start * WORD),
+                None => at = start,
+            }
+        }
+    }
+
+    /// Claims whole words, or nothing (T2).
+    fn claim_words(&self, start: usize, count: usize) -> bool {
+        hook::between();
+        for word in start..start + count {
+            hook::touched();
+            // Acquire: pairs with the put of the units (T1).
+            if self.words[word].compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                hook::lost();
+                for back in start..word {
+                    self.words[back].fetch_or(!0, Ordering::SeqCst);
+                    self.settle(back);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes units free, none of which is, and registers their words.
+    #[inline]
+    pub(crate) fn put(&self, unit: usize, count: usize) {
+        for (word, mask) in word::pieces(unit, count) {
+            self.put_bits(word, mask);
+        }
+    }
+
+    /// The same for units of one word.
+    #[inline]
+    pub(crate) fn put_bits(&self, word: usize, mask: u64) {
+        hook::touched();
+        // SeqCst: Release for the next owner, and before the look at the index.
+        self.words[word].fetch_or(mask, Ordering::SeqCst);
+        self.settle(word);
+    }
+
+    /// Brings the word's registration up to what is free there.
+    #[inline]
+    pub(crate) fn settle(&self, word: usize) {
+        if !self.index.has(word, HELD)
+            && let Some(order) = word::max_order(self.load(word))
+        {
+            self.index.set(word, order);
+        }
+    }
+
+    /// Ends a hold.
+    pub(crate) fn let_go(&self, word: usize) {
+        self.index.unmark(word / WORD, 1 << (word % WORD), HELD);
+        self.settle(word);
+    }
+}

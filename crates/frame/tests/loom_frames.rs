@@ -1,0 +1,356 @@
+//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production files themselves,
+//! with blocks of two words.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p terrace-frame --release --test 'loom_*' --target-dir target/loom
+//! ```
+//!
+//! What holds in every order: no frame has two owners, who gets a frame has seen what was done to it before, and what was freed is
+//! found again. Each ordering that the files ask for is needed: weakened alone, it makes a model fail.
+//!
+//! Loom has no order of all `SeqCst` accesses, but one of `SeqCst` fences. So here a `SeqCst` step that writes is one that
+//! acquires and releases, with such a fence behind it, and a `SeqCst` load one that acquires: of what the files rest on (write here, then
+//! read there, against the same crosswise) that is all.
+#![cfg(loom)]
+#![allow(dead_code, reason = "the production files are compiled whole, and a model uses its part")]
+
+#[path = "../src/allocator.rs"]
+mod allocator;
+#[path = "../src/blocks.rs"]
+mod blocks;
+#[path = "../src/hybrid.rs"]
+mod hybrid;
+#[path = "../src/index.rs"]
+mod index;
+#[path = "../src/map.rs"]
+mod map;
+#[path = "../src/plan.rs"]
+mod plan;
+#[path = "../src/tree.rs"]
+mod tree;
+#[path = "../src/types.rs"]
+mod types;
+#[path = "../src/word.rs"]
+mod word;
+
+#[path = "loom_support/mod.rs"]
+mod support;
+
+/// Blocks of two words, so that a block is read in few steps.
+mod shape {
+    pub(crate) const WORDS_ORDER: u32 = 1;
+}
+
+mod hook {
+    pub(crate) fn between() {}
+    pub(crate) fn lost() {}
+    pub(crate) fn touched() {}
+}
+
+/// Words of loom's in place of a caller's.
+mod storage {
+    use std::marker::PhantomData;
+
+    use crate::{atomic::AtomicU64, types::FrameError};
+
+    pub(crate) struct Storage<'m, B>(&'m [AtomicU64], PhantomData<B>);
+
+    impl<B> std::fmt::Debug for Storage<'_, B> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Storage")
+        }
+    }
+
+    impl<'m, B> Storage<'m, B> {
+        pub(crate) fn of_slice(_: &'m mut [u64], count: usize) -> Result<Self, FrameError> {
+            Ok(Self(crate::support::storage(count), PhantomData))
+        }
+
+        pub(crate) fn of_backing(_: &'m B, count: usize) -> Result<Self, FrameError> {
+            Ok(Self(crate::support::storage(count), PhantomData))
+        }
+
+        pub(crate) fn words(&self) -> &'m [AtomicU64] {
+            self.0
+        }
+    }
+}
+
+use allocator::FrameAllocator;
+use blocks::Blocks;
+use hybrid::HybridAllocator;
+use index::{Index, index_words};
+use loom::{sync::Arc, thread};
+use map::MemoryMap;
+use support::{Shadow, atomic, atomic::Ordering, check, fails_without, storage};
+use terrace_sync::NoSlots;
+use tree::Tree;
+use types::{Frame, Frames, Order};
+use word::{BLOCK, BLOCK_ORDER};
+
+const BOUND: Option<usize> = Some(3);
+
+/// One block, of which the frames from `free` on are free, and memory that sees races.
+struct Bitmap {
+    blocks: Blocks<'static>,
+    shadow: Shadow,
+}
+
+impl Bitmap {
+    fn new(free: usize) -> Arc<Self> {
+        let blocks = Blocks::new(storage(2), 0, Index::new(storage(index_words(64)), 64));
+        if free < BLOCK {
+            blocks.put(free, BLOCK - free);
+        }
+        blocks.register(0);
+        Arc::new(Self { blocks, shadow: Shadow::new(BLOCK) })
+    }
+
+    fn own(&self, frame: usize, count: usize) {
+        (frame..frame + count).for_each(|frame| self.shadow.write(frame));
+    }
+
+    fn free(&self, frame: usize) {
+        let free = self.blocks.put_in_word(frame, 1).expect("it is taken");
+        self.blocks.settle_word(frame, free);
+    }
+
+    fn find(&self, order: u32) -> Option<usize> {
+        let want = blocks::Want { count: 1 << order, alignment: order, from: 0, to: BLOCK };
+        self.blocks.find(&want, order, BLOCK_ORDER, false)
+    }
+}
+
+/// Two threads claim the last frame, use it, free it.
+fn one_frame() {
+    let model = Bitmap::new(BLOCK - 1);
+    let act = |model: &Bitmap| {
+        if let Some(frame) = model.blocks.take_bit(1) {
+            model.own(frame, 1);
+            model.free(frame);
+        }
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    act(&model);
+    thread.join().unwrap();
+    assert_eq!(model.find(0), Some(BLOCK - 1), "the frame is lost");
+}
+
+/// The same for the last two, as a run.
+fn one_run() {
+    let model = Bitmap::new(BLOCK - 2);
+    let act = |model: &Bitmap| {
+        if let Some(frame) = model.blocks.take_in_word(1, 1) {
+            model.own(frame, 2);
+            model.blocks.put(frame, 2);
+            model.blocks.settle(0);
+        }
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    act(&model);
+    thread.join().unwrap();
+    assert_eq!(model.find(1), Some(BLOCK - 2), "the frames are lost");
+}
+
+/// Two want a run across both words: one gets it, or they hinder one another, and nothing is lost.
+fn two_words() {
+    let model = Bitmap::new(BLOCK - 65);
+    let act = |model: &Bitmap| {
+        if model.blocks.claim(0, BLOCK - 65, 65) {
+            model.own(BLOCK - 65, 65);
+            model.blocks.put(BLOCK - 65, 65);
+            model.blocks.register(0);
+        }
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    act(&model);
+    thread.join().unwrap();
+    assert_eq!(model.find(6), Some(BLOCK - 64), "the frames are lost");
+}
+
+/// One frees the only frame while another looks for it, finds nothing, and strikes the block off a class.
+fn free_and_strike_off() {
+    let model = Bitmap::new(BLOCK);
+    model.blocks.index.set(0, 0); // A hint that says too much.
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || other.find(0));
+    model.free(3);
+    let found = thread.join().unwrap().or_else(|| model.find(0));
+    assert_eq!(found, Some(3), "the frame is lost");
+}
+
+/// One frees the only frame of a block that another holds and lets go of.
+fn free_and_let_go() {
+    let model = Bitmap::new(BLOCK);
+    model.blocks.index.mark(0, index::HELD);
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        other.blocks.let_go(0);
+    });
+    model.free(3);
+    thread.join().unwrap();
+    assert_eq!(model.find(0), Some(3), "the frame is lost");
+}
+
+/// One item leaves a line of the index while another comes: the levels above still lead there.
+fn leave_and_come() {
+    let index = Arc::new(Index::new(storage(index_words(64)), 64));
+    index.set(1, 0);
+    let other = Arc::clone(&index);
+    let thread = thread::spawn(move || other.clear(1, 0));
+    index.set(2, 0);
+    thread.join().unwrap();
+    assert_eq!(index.next(0, 0), Some(2), "the item is lost");
+}
+
+struct Buddy {
+    tree: Tree<'static>,
+    shadow: Shadow,
+}
+
+impl Buddy {
+    fn new(words: usize, units: usize) -> Arc<Self> {
+        let tree = Tree::new(storage(words), 0, Index::new(storage(index_words(words)), words));
+        tree.put(0, units);
+        Arc::new(Self { tree, shadow: Shadow::new(units) })
+    }
+}
+
+/// Two threads claim the only unit, use it, free it.
+fn one_unit() {
+    let model = Buddy::new(1, 1);
+    let act = |model: &Buddy| {
+        if let Some(unit) = model.tree.take(0, 0, usize::MAX, false) {
+            model.shadow.write(unit);
+            model.tree.put(unit, 1);
+        }
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    act(&model);
+    thread.join().unwrap();
+    assert_eq!(model.tree.take(0, 0, usize::MAX, false), Some(0), "the unit is lost");
+}
+
+/// Two threads want both words, of which there are two: one is served, and its run comes back.
+fn two_words_of_units() {
+    let model = Buddy::new(2, 128);
+    let act = |model: &Buddy| {
+        let run = model.tree.take(7, 0, usize::MAX, false);
+        if let Some(unit) = run {
+            model.shadow.write(unit);
+            model.shadow.write(unit + 64);
+            model.tree.put(unit, 128);
+        }
+        run.is_some()
+    };
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || act(&other));
+    let ours = act(&model);
+    assert!(thread.join().unwrap() || ours, "one of two is served");
+    assert_eq!(model.tree.take(7, 0, usize::MAX, false), Some(0), "the run is lost");
+}
+
+/// Two threads free the two halves of a block: it goes back to the buddy, whole.
+fn two_halves() {
+    let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
+    let frames = Arc::new(HybridAllocator::<NoSlots, ()>::new(&map, &mut []).expect("storage"));
+    let whole = Order::new(BLOCK_ORDER).expect("up to 20");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)));
+    assert_eq!(frames.free(Frames::new(1, 62)), Ok(()));
+    assert_eq!(frames.free(Frames::new(64, 63)), Ok(()));
+    let other = Arc::clone(&frames);
+    let thread = thread::spawn(move || {
+        assert_eq!(other.free(Frames::new(0, 1)), Ok(()));
+        assert_eq!(other.free(Frames::new(63, 1)), Ok(()));
+    });
+    assert_eq!(frames.free(Frames::new(127, 1)), Ok(()));
+    thread.join().unwrap();
+    assert_eq!(frames.free_frames(), BLOCK, "frames are lost");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
+}
+
+/// One thread frees the last frame of a block while another takes one out of it.
+fn return_and_take() {
+    let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
+    let frames = Arc::new(HybridAllocator::<NoSlots, ()>::new(&map, &mut []).expect("storage"));
+    let whole = Order::new(BLOCK_ORDER).expect("up to 20");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)));
+    assert_eq!(frames.free(Frames::new(1, BLOCK - 1)), Ok(()));
+    let other = Arc::clone(&frames);
+    let thread = thread::spawn(move || {
+        // While the block is on its way to the buddy there is nothing to be had.
+        if let Ok(run) = other.alloc(&allocator::Request::frames(3)) {
+            assert_eq!(other.free(run), Ok(()));
+        }
+    });
+    assert_eq!(frames.free(Frames::new(0, 1)), Ok(()));
+    thread.join().unwrap();
+    assert_eq!(frames.free_frames(), BLOCK, "frames are lost");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
+}
+
+#[test]
+fn a_frame_has_one_owner_at_a_time() {
+    check(BOUND, one_frame);
+    check(BOUND, one_run);
+}
+
+#[test]
+fn a_run_over_two_words_is_had_whole_or_not() {
+    check(BOUND, two_words);
+}
+
+#[test]
+fn what_is_freed_is_found_beside_who_strikes_off() {
+    check(BOUND, free_and_strike_off);
+    check(BOUND, free_and_let_go);
+    check(BOUND, leave_and_come);
+}
+
+#[test]
+fn units_have_one_owner_at_a_time() {
+    check(BOUND, one_unit);
+    check(BOUND, two_words_of_units);
+}
+
+#[test]
+fn a_block_goes_back_whole() {
+    check(Some(2), two_halves);
+}
+
+#[test]
+fn a_block_goes_back_beside_who_takes_of_it() {
+    check(Some(2), return_and_take);
+}
+
+#[test]
+fn claims_must_acquire() {
+    fails_without(("fetch_and", Ordering::Acquire), BOUND, one_frame);
+    fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_run);
+    fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_unit);
+}
+
+#[test]
+fn puts_must_release() {
+    fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_frame);
+    fails_without(("fetch_or", Ordering::SeqCst), BOUND, one_run);
+    fails_without(("fetch_or", Ordering::SeqCst), BOUND, one_unit);
+}
+
+#[test]
+fn a_put_stands_before_the_look_at_the_index() {
+    fails_without(("compare_exchange", Ordering::SeqCst), BOUND, free_and_strike_off);
+    fails_without(("compare_exchange", Ordering::SeqCst), BOUND, free_and_let_go);
+}
+
+#[test]
+fn striking_off_stands_before_the_look_at_the_bits() {
+    fails_without(("fetch_and", Ordering::SeqCst), BOUND, free_and_strike_off);
+    fails_without(("fetch_and", Ordering::SeqCst), BOUND, free_and_let_go);
+    fails_without(("fetch_and", Ordering::SeqCst), BOUND, leave_and_come);
+    fails_without(("fetch_or", Ordering::SeqCst), BOUND, leave_and_come);
+}

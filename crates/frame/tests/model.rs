@@ -1,0 +1,130 @@
+//! Every allocator of frames before one judge.
+
+mod judge;
+
+use std::cell::Cell;
+
+use judge::{Traits, batches_are_calls_in_a_row, holey, refuses_what_is_bad, run, steps};
+use proptest::prelude::*;
+use terrace_core::SystemAllocator;
+use terrace_frame::{
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameError, Frames, HybridAllocator, MemoryMap, Order,
+};
+use terrace_sync::{NoSlots, Slots};
+
+const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true };
+const SMALL: usize = 32_768;
+
+fn leaf(log2: u32) -> Order {
+    Order::new(log2).expect("up to 20")
+}
+
+fn small_map() -> MemoryMap {
+    MemoryMap::of(Frames::new(SMALL, SMALL)).expect("a map")
+}
+
+/// Callers come from one slot after the other, and from none.
+#[derive(Default)]
+struct Turns(Cell<usize>);
+
+// SAFETY: one thread, which leaves before it enters again.
+unsafe impl Slots for Turns {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn enter(&self) -> usize {
+        self.0.set((self.0.get() + 1) % 4);
+        self.0.get()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_bitmap_does_what_a_set_does(program in steps()) {
+        let frames = BitmapAllocator::new_in(&holey(), &SystemAllocator).expect("memory");
+        run(&frames, &holey(), ONE, &program);
+    }
+
+    #[test]
+    fn a_buddy_does_what_a_set_does(program in steps()) {
+        let frames = BuddyAllocator::new_in(&holey(), Order::MIN, &SystemAllocator).expect("memory");
+        run(&frames, &holey(), Traits { places: false, ..ONE }, &program);
+    }
+
+    #[test]
+    fn a_buddy_of_large_leaves_does_what_a_set_does(program in steps()) {
+        let frames = BuddyAllocator::new_in(&holey(), leaf(4), &SystemAllocator).expect("memory");
+        run(&frames, &holey(), Traits { leaf: 16, places: false, ..ONE }, &program);
+    }
+
+    #[test]
+    fn the_classic_buddy_does_what_a_set_does(program in steps()) {
+        let frames = ClassicBuddyAllocator::new_in(&holey(), &SystemAllocator).expect("memory");
+        run(&frames, &holey(), Traits { boundaries: true, places: false, ..ONE }, &program);
+    }
+
+    #[test]
+    fn a_hybrid_does_what_a_set_does(program in steps()) {
+        let frames = HybridAllocator::new_in(&holey(), NoSlots, &SystemAllocator).expect("memory");
+        run(&frames, &holey(), ONE, &program);
+    }
+
+    #[test]
+    fn a_hybrid_with_slots_does_what_a_set_does(program in steps(), threshold in 1usize..=512) {
+        let frames = HybridAllocator::new_in(&holey(), Turns::default(), &SystemAllocator).expect("memory");
+        // A threshold of 1 leaves what lies in no whole block alone.
+        let exact = threshold > 1;
+        run(&frames.with_threshold(threshold), &holey(), Traits { exact, ..ONE }, &program);
+    }
+}
+
+#[test]
+fn bad_requests_and_frees_are_refused() {
+    let map = small_map();
+    refuses_what_is_bad(&BitmapAllocator::new_in(&map, &SystemAllocator).expect("memory"), &map);
+    refuses_what_is_bad(&ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"), &map);
+    refuses_what_is_bad(&HybridAllocator::new_in(&map, NoSlots, &SystemAllocator).expect("memory"), &map);
+    refuses_what_is_bad(&HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory"), &map);
+    for log2 in [0, 5, 9] {
+        refuses_what_is_bad(&BuddyAllocator::new_in(&map, leaf(log2), &SystemAllocator).expect("memory"), &map);
+    }
+}
+
+#[test]
+fn batches_go_as_far_as_they_can() {
+    let map = small_map();
+    batches_are_calls_in_a_row(&BitmapAllocator::new_in(&map, &SystemAllocator).expect("memory"));
+    batches_are_calls_in_a_row(&ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"));
+    batches_are_calls_in_a_row(&HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory"));
+    batches_are_calls_in_a_row(&BuddyAllocator::new_in(&map, Order::MIN, &SystemAllocator).expect("memory"));
+}
+
+/// What `metadata_bytes` says is enough wherever the slice begins, and a word less than what is needed is refused.
+#[test]
+fn storage_that_is_too_small_is_refused() {
+    for map in [small_map(), holey(), MemoryMap::of(Frames::new(32_767, 2)).expect("a map")] {
+        let span = map.span().count;
+        let mut words = vec![u64::MAX; ClassicBuddyAllocator::metadata_bytes(span) / 8 + 8000];
+        for skip in 0..8 {
+            let bytes = BitmapAllocator::metadata_bytes(span);
+            assert!(BitmapAllocator::new(&map, &mut words[skip..skip + bytes / 8]).is_ok());
+            assert_eq!(BitmapAllocator::new(&map, &mut words[..skip]).unwrap_err(), FrameError::InvalidSize);
+            let bytes = BuddyAllocator::metadata_bytes(span, leaf(9));
+            assert!(BuddyAllocator::with_leaf(&map, leaf(9), &mut words[skip..skip + bytes / 8]).is_ok());
+            assert_eq!(BuddyAllocator::new(&map, &mut words[..skip]).unwrap_err(), FrameError::InvalidSize);
+            let bytes = HybridAllocator::metadata_bytes(span, 3);
+            let enough = &mut words[skip..skip + bytes / 8];
+            assert!(HybridAllocator::with_slots(&map, Turns::default(), enough).is_ok());
+            assert_eq!(HybridAllocator::new(&map, &mut words[..skip]).unwrap_err(), FrameError::InvalidSize);
+            let bytes = ClassicBuddyAllocator::metadata_bytes(span);
+            assert!(ClassicBuddyAllocator::new(&map, &mut words[skip..skip + bytes / 8]).is_ok());
+            assert_eq!(
+                ClassicBuddyAllocator::new(&map, &mut words[..skip.min(1)]).unwrap_err(),
+                FrameError::InvalidSize
+            );
+        }
+    }
+}
