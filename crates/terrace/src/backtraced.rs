@@ -63,6 +63,7 @@ impl<H: Handler> Handler for Backtraced<H> {
         self.inside.thread()
     }
 
+    #[inline(never)] // So that `here` lies below the caller's frame.
     fn capture(&self, frames: &mut [usize]) -> usize {
         let mut written = 0;
         let here = 0u8;
@@ -89,19 +90,20 @@ impl<H: Handler> Handler for Backtraced<H> {
     }
 }
 
-/// The function at `frame`, its file and line.
+/// The function at `frame`, its file and line, and those that it was inlined into.
 fn name(frame: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut result = None;
+    let (mut result, mut names) = (Ok(()), 0);
     // A return address is behind the call, which may be the last instruction of its line.
     backtrace::resolve(core::ptr::without_provenance_mut(frame.wrapping_sub(1)), |symbol| {
-        if let (None, Some(name)) = (result, symbol.name()) {
-            result = Some(match (symbol.filename(), symbol.lineno()) {
-                (Some(file), Some(line)) => write!(f, "{name:#} at {}:{line}", file.display()),
-                _ => write!(f, "{name:#}"),
-            });
-        }
+        let Some(name) = symbol.name().filter(|_| result.is_ok()) else { return };
+        let comma = if names > 0 { ", in " } else { "" };
+        names += 1;
+        result = match (symbol.filename(), symbol.lineno()) {
+            (Some(file), Some(line)) => write!(f, "{comma}{name:#} at {}:{line}", file.display()),
+            _ => write!(f, "{comma}{name:#}"),
+        };
     });
-    result.unwrap_or_else(|| write!(f, "{frame:#x}"))
+    if names == 0 { write!(f, "{frame:#x}") } else { result }
 }
 
 #[cfg(test)]

@@ -24,9 +24,18 @@ impl Parser<'_> {
             "fallback" => self.fallback(depth),
             "segregate" => self.segregate(depth),
             "bucketize" => self.bucketize(depth),
+            "on_oom" => Err(self.no_replay(word, "its hook frees what only a program knows")),
+            "compressed" => Err(self.no_replay(word, "it hands out handles in place of blocks")),
             _ => self.layer(Layer::named(word, 0)?, depth),
         };
         Some(combined.map(Stack::Combined))
+    }
+
+    /// For what there is in Rust, and not here.
+    fn no_replay(&self, word: &str, why: &str) -> ParseError {
+        let width = word.chars().count();
+        let message = format!("{word} makes no sense in a replay: {why}");
+        self.error(self.at - width, width, message, "leave it out")
     }
 
     fn layer(&mut self, layer: Layer, depth: usize) -> Result<Combined, ParseError> {
@@ -136,6 +145,8 @@ mod tests {
         assert!(error("bucketize(64, page").contains("another stack or the end, as in bucketize("));
         assert!(error(&format!("bucketize(64{})", ", page".repeat(9))).contains("more than 8 steps"));
         assert!(error("smp(bucketize(64, page))").contains("bucketize(64, page) has none"));
+        assert!(error("arena(on_oom(page))").contains("on_oom makes no sense in a replay"));
+        assert!(error("compressed(page)").ends_with("\n  ^^^^^^^^^^"));
         assert!(error("fallbak(page, page)").contains("did you mean fallback?"));
         assert!(error("limits(1, page)").contains("did you mean limit?"));
     }
