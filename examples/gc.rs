@@ -2,7 +2,9 @@
 //!
 //! ```console
 //! $ cargo run --release -p terrace-examples --example gc
-//! garbage: 400002 objects tracked, 2 left, …
+//! garbage: 500000 objects tracked, 4541 left, in 31 collections; at most 1024 KiB live, threshold now 1024 KiB
+//! cycles: 100000 objects tracked, 8862 left, in 5 collections; at most 1048 KiB live, threshold now 1024 KiB
+//! list: 100000 objects tracked, 100000 left, in 3 collections; at most 4109 KiB live, threshold now 8218 KiB
 //! ```
 //!
 //! The language is one of words and a stack: `1 nil cons` is a pair, `"red" "wine" join` a text. Pairs can be changed, so programs

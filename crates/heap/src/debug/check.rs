@@ -109,7 +109,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     }
 
     #[track_caller]
-    fn free_table(&self, table: Option<NonNull<[u8]>>) {
+    pub(super) fn free_table(&self, table: Option<NonNull<[u8]>>) {
         if let Some(table) = table {
             // SAFETY: of the backing, with this length and alignment; the state has given it up.
             unsafe { self.backing.free(table, Table::ALIGNMENT) };

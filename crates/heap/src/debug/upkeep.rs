@@ -7,7 +7,7 @@
 
 use terrace_core::Allocator;
 
-use super::{DebugAllocator, Found, Handler, table::Table};
+use super::{DebugAllocator, Found, Handler};
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// Gives back what is free: the quarantine, what [`never_unmap`](super::DebugConfig::never_unmap) keeps included, and the table where
@@ -22,10 +22,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             let empty = state.table.len() == 0 && state.promised == 0;
             if empty { state.table.take() } else { None }
         };
-        if let Some(table) = table {
-            // SAFETY: of the backing, with this length and alignment; the state has given it up.
-            unsafe { self.backing.free(table, Table::ALIGNMENT) };
-        }
+        self.free_table(table);
     }
 
     /// Ends every block that has a record, and gives it back. No leaks: to be told of them, ask

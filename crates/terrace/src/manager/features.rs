@@ -39,6 +39,8 @@ impl fmt::Display for Configured {
 pub struct Features {
     /// Compiled in: our allocators under the collections that speak allocator-api2 0.2.
     pub allocator_api2_02: bool,
+    /// Compiled in: the functions on the call stack in reports.
+    pub backtrace: bool,
     /// Compiled in: operations on bytes and bitmaps with vector registers, in [`memops`](crate::memops).
     pub enable_simd: bool,
     /// Found: the registers that they use on this machine.
@@ -72,6 +74,7 @@ pub fn features() -> Features {
     let (configured, config) = MANAGER.configured();
     Features {
         allocator_api2_02: cfg!(feature = "allocator-api2-02"),
+        backtrace: cfg!(feature = "backtrace"),
         enable_simd: terrace_memops::features().compiled().any(|level| level != Level::Portable),
         simd: terrace_memops::features().used(),
         page_size: PageAllocator.page_size().bytes(),
@@ -83,7 +86,8 @@ pub fn features() -> Features {
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { allocator_api2_02, enable_simd, simd, page_size, thread_slots, configured, config } = self;
+        let Self { allocator_api2_02, backtrace, enable_simd, simd, page_size, thread_slots, configured, config } =
+            self;
         let yes = |is: bool| if is { "yes" } else { "no" };
         writeln!(f, "manager        {configured}")?;
         writeln!(
@@ -93,7 +97,8 @@ impl fmt::Display for Features {
             yes(config.enable_tracking)
         )?;
         writeln!(f, "  checks       {}, guard pages {}", yes(config.enable_safety), yes(config.guard_pages))?;
-        writeln!(f, "compiled in    allocator-api2 0.2 {}, SIMD {}", yes(*allocator_api2_02), yes(*enable_simd))?;
+        let [api2, backtrace, simd_in] = [*allocator_api2_02, *backtrace, *enable_simd].map(yes);
+        writeln!(f, "compiled in    allocator-api2 0.2 {api2}, backtraces {backtrace}, SIMD {simd_in}")?;
         write!(f, "machine        SIMD by {simd:?}, pages of {page_size} bytes, places for {thread_slots} threads")
     }
 }

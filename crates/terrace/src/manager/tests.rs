@@ -304,6 +304,21 @@ fn a_hook_may_use_the_manager_that_calls_it() {
     assert!(OWN.check_for_leaks().is_clean());
 }
 
+#[cfg(feature = "backtrace")]
+#[test]
+fn a_handler_that_walks_the_stack_is_asked_to() {
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    static FRAMES: AtomicUsize = AtomicUsize::new(0);
+    static HANDLER: crate::Backtraced<fn(&Report)> =
+        crate::Backtraced::new(|report| FRAMES.store(report.block.unwrap().allocated.trace.frames().len(), Relaxed));
+    static WALKED: Manager = Manager::new();
+    let config = DebugConfig { stack_trace_frames: 5, ..DebugConfig::new() };
+    assert_eq!(WALKED.init(config, &HANDLER), Ok(()));
+    let _ = WALKED.dupe(b"red");
+    assert_eq!(WALKED.check_for_leaks().leaks, 1);
+    assert!((1..=5).contains(&FRAMES.load(Relaxed)), "{FRAMES:?}");
+}
+
 mod c {
     use super::*;
 
