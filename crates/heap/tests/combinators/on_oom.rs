@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     process::{Command, Stdio},
-    rc::Rc,
+    rc::{Rc, Weak},
 };
 
 use terrace_core::{Allocator, SystemAllocator};
@@ -49,7 +49,8 @@ type Above = OnOomAllocator<LimitAllocator<SystemAllocator>, Cache>;
 /// Frees what it holds, through the very allocator that asks, and tries to get memory in between.
 #[derive(Default)]
 struct Cache {
-    above: Rc<OnceCell<Rc<Above>>>,
+    /// Weak, since this is a part of it.
+    above: Rc<OnceCell<Weak<Above>>>,
     held: Rc<RefCell<Vec<usize>>>,
     calls: Rc<Cell<usize>>,
 }
@@ -57,7 +58,7 @@ struct Cache {
 impl terrace_heap::Reclaim for Cache {
     fn reclaim(&self, _: &OutOfMemory) -> bool {
         self.calls.set(self.calls.get() + 1);
-        let above = self.above.get().unwrap();
+        let above = self.above.get().and_then(Weak::upgrade).unwrap();
         assert!(above.alloc(len(1000), align(1)).is_err(), "refused, without another call of this hook");
         let Some(block) = self.held.borrow_mut().pop() else { return false };
         let block = std::ptr::with_exposed_provenance_mut(block);
@@ -76,7 +77,7 @@ fn a_hook_frees_and_allocates_through_the_allocator_that_asks() {
     let cache = Cache::default();
     let (above, held, calls) = (Rc::clone(&cache.above), Rc::clone(&cache.held), Rc::clone(&cache.calls));
     let oom = Rc::new(OnOomAllocator::new(LimitAllocator::new(SystemAllocator, 500), 10, cache));
-    assert!(above.set(Rc::clone(&oom)).is_ok());
+    assert!(above.set(Rc::downgrade(&oom)).is_ok());
     for _ in 0..5 {
         held.borrow_mut().push(oom.alloc(len(100), align(1)).unwrap().expose_provenance().get());
     }

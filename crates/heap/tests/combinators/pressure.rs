@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     process::{Command, Stdio},
     ptr::NonNull,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -80,7 +80,8 @@ type Swept = PressureAllocator<SystemAllocator, Sweeper>;
 
 #[derive(Default)]
 struct Sweeper {
-    heap: Rc<OnceCell<Rc<Swept>>>,
+    /// Weak, since this is a part of it.
+    heap: Rc<OnceCell<Weak<Swept>>>,
     garbage: Rc<RefCell<Vec<NonNull<[u8]>>>>,
     highs: Rc<Cell<usize>>,
     running: Cell<bool>,
@@ -89,7 +90,7 @@ struct Sweeper {
 impl OnPressure for Sweeper {
     fn pressure(&self, pressure: &Pressure) -> bool {
         assert!(!self.running.replace(true), "called in the middle of itself");
-        let heap = self.heap.get().unwrap();
+        let heap = &*self.heap.get().and_then(Weak::upgrade).unwrap();
         if is_high(pressure) {
             self.highs.set(self.highs.get() + 1);
             let note = make(heap, 5000);
@@ -106,7 +107,7 @@ fn a_hook_may_sweep_through_the_allocator_that_calls_it() {
     let sweeper = Sweeper::default();
     let (above, garbage, highs) = (Rc::clone(&sweeper.heap), Rc::clone(&sweeper.garbage), Rc::clone(&sweeper.highs));
     let heap = Rc::new(PressureAllocator::with_threshold(SystemAllocator, 1000, sweeper));
-    assert!(above.set(Rc::clone(&heap)).is_ok());
+    assert!(above.set(Rc::downgrade(&heap)).is_ok());
     for _ in 0..100 {
         let memory = make(&heap, 100);
         garbage.borrow_mut().push(memory);
