@@ -103,34 +103,42 @@ pub struct DebugAllocator<A: Allocator, H: Handler = PrintAndAbort> {
 }
 
 impl<A: Allocator> DebugAllocator<A> {
-    /// Looks for everything but accesses by page, and aborts at a mistake.
-    pub const fn new(backing: A) -> Self {
-        Self::with_handler(backing, DebugConfig::new(), PrintAndAbort)
+    terrace_sync::const_fn! {
+        /// Looks for everything but accesses by page, and aborts at a mistake.
+        pub const fn new(backing: A) -> Self {
+            Self::with_handler(backing, DebugConfig::new(), PrintAndAbort)
+        }
     }
 }
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
-    /// Looks for what `config` says, and tells `handler`. It asks the backing for nothing before the first block.
-    ///
-    /// # Panics
-    /// Where `config` wants guard pages, for which there is [`with_pages`](Self::with_pages); in a `static` at compile time.
-    pub const fn with_handler(backing: A, config: DebugConfig, handler: H) -> Self {
-        assert!(!config.guard_pages, "guard_pages needs a backing that can protect pages: DebugAllocator::with_pages");
-        Self::build(backing, config, handler, None)
+    terrace_sync::const_fn! {
+        /// Looks for what `config` says, and tells `handler`. It asks the backing for nothing before the first block.
+        ///
+        /// # Panics
+        /// Where `config` wants guard pages, for which there is [`with_pages`](Self::with_pages); in a `static` at compile time.
+        pub const fn with_handler(backing: A, config: DebugConfig, handler: H) -> Self {
+            assert!(!config.guard_pages, "guard_pages needs a backing that can protect pages: DebugAllocator::with_pages");
+            Self::build(backing, config, handler, None)
+        }
     }
 
-    /// As [`with_handler`](Self::with_handler), over a backing whose pages can be protected; with
-    /// [`guard_pages`](DebugConfig::guard_pages) each block is among pages of its own.
-    pub const fn with_pages(backing: A, config: DebugConfig, handler: H) -> Self
-    where
-        A: Protect,
-    {
-        Self::build(backing, config, handler, Some(Pages::of()))
+    terrace_sync::const_fn! {
+        /// As [`with_handler`](Self::with_handler), over a backing whose pages can be protected; with
+        /// [`guard_pages`](DebugConfig::guard_pages) each block is among pages of its own.
+        pub const fn with_pages(backing: A, config: DebugConfig, handler: H) -> Self
+        where
+            A: Protect,
+        {
+            Self::build(backing, config, handler, Some(Pages::of()))
+        }
     }
 
-    const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
-        let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
-        Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
+    terrace_sync::const_fn! {
+        const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
+            let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
+            Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
+        }
     }
 
     /// What it looks for.
