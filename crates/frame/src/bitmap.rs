@@ -15,10 +15,9 @@
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, power of two up to 64 frames | 3 of the index a class looked at, 8 of the block; each stale hint met is a block more, and is gone |
-//! | alloc, other counts up to 512 | the same, with 16 of the block |
+//! | alloc, up to 512 frames out of a block | 100, of which 3 for each class looked at; a stale hint met is a block's visit more, once |
 //! | alloc across blocks | all words of the map |
-//! | free of n frames | n / 32 + 2, and 12 a block touched |
+//! | free of n frames | n / 32 + 24, and 24 for each block more that it touches |
 //! | metadata | a bit a frame and 18 bits a block |
 //!
 //! Lock-free: a thread that stops anywhere stops nobody.

@@ -311,7 +311,6 @@ impl<'m> Blocks<'m> {
         for class in from..=to {
             let mut at = want.from / BLOCK;
             while let Some(block) = self.index.next(class, at) {
-                hook::touched();
                 if block >= end {
                     break;
                 }

@@ -17,9 +17,9 @@
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, up to 6 orders above the leaf | 3 of the index a class looked at, 1; each stale hint met is a word more, and is gone |
-//! | alloc, 6 + n orders above the leaf | 2^n, and words looked at in vain |
-//! | free | one a word touched, and 4 for its hint |
+//! | alloc, up to 6 orders above the leaf | 60, of which 3 for each class looked at; a stale hint met is a word's visit more, once |
+//! | alloc, 6 + n orders above the leaf | 60 + 3 × 2^n, and words looked at in vain |
+//! | free | 8 for each word of units that it touches |
 //! | metadata | a bit a unit, and 16 bits for 64 units |
 //!
 //! Lock-free: a thread that stops anywhere stops nobody. [`ClassicBuddyAllocator`](crate::ClassicBuddyAllocator) does the same by lists.

@@ -27,13 +27,18 @@
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, up to 64 frames, out of a held word | 2: slot, bits |
-//! | alloc, up to 512 frames | the block's 8, 3 of the index a class looked at, a new block's 14 |
-//! | alloc, 1 to 64 blocks | 2 out of a held word; else 3 of the index a class looked at |
-//! | alloc, 2^n × 64 blocks | 2^n, and words looked at in vain |
-//! | free of one frame | 4 to a held block; else 7, and a block that became whole 30 |
-//! | free of up to 64 blocks | 6, and those of parts at either end |
+//! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
+//! | alloc, up to 256 frames | 80: a block let go, another found or new |
+//! | alloc, 1 block | 2 out of a held word, else 40 |
+//! | alloc, 2 to 64 blocks | 40 |
+//! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
+//! | free of up to 64 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
+//! | free of 1 to 64 blocks | 7 |
+//! | free of 2^n × 64 blocks | 8 × 2^n |
 //! | metadata | a bit a frame, 18 bits a block, a line a slot: 0.0032 % |
+//!
+//! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an odd
+//! count, or a lost race, has left behind.
 //!
 //! Before a refusal every hold ends (each slot's 3 words) and the search is made anew: that one is the longest call.
 

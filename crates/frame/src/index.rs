@@ -25,6 +25,7 @@
 
 use crate::{
     atomic::{AtomicU64, Ordering},
+    hook,
     word::WORD,
 };
 
@@ -61,6 +62,7 @@ impl<'m> Index<'m> {
     /// The word of `row` at `at` in `level`.
     #[inline]
     fn word(&self, level: usize, at: usize, row: usize) -> &AtomicU64 {
+        hook::touched();
         &self.levels[level][at * LINE + row]
     }
 
@@ -109,7 +111,12 @@ impl<'m> Index<'m> {
 
     /// Clears the item's bit in a row; the caller looks at the item's free bits after this (see the top).
     pub(crate) fn clear(&self, item: usize, class: u32) {
-        self.clear_from(0, item, class);
+        self.clear_bits(0, item / WORD, 1 << (item % WORD), class);
+    }
+
+    /// The same for `bits` of the 64 items of a group.
+    pub(crate) fn clear_group(&self, group: usize, bits: u64, class: u32) {
+        self.clear_bits(0, group, bits, class);
     }
 
     /// Clears the item's bit in every row of a class.
@@ -121,13 +128,13 @@ impl<'m> Index<'m> {
         }
     }
 
-    fn clear_from(&self, level: usize, at: usize, class: u32) {
-        let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
-        let left = word.fetch_and(!bit, Ordering::SeqCst) & !bit;
+    fn clear_bits(&self, level: usize, at: usize, bits: u64, class: u32) {
+        let word = self.word(level, at, class as usize);
+        let left = word.fetch_and(!bits, Ordering::SeqCst) & !bits;
         if left == 0 && level + 1 < LEVELS {
-            self.clear_from(level + 1, at / WORD, class);
+            self.clear_bits(level + 1, at / WORD, 1 << (at % WORD), class);
             if word.load(Ordering::SeqCst) != 0 {
-                self.set_from(level + 1, at / WORD, class);
+                self.set_from(level + 1, at, class);
             }
         }
     }

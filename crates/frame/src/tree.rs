@@ -126,7 +126,6 @@ impl<'m> Tree<'m> {
         for class in order..=WORD_ORDER {
             let mut at = from / WORD;
             while let Some(word) = self.index.next(class, at) {
-                hook::touched();
                 if word * WORD >= to {
                     break;
                 }
@@ -157,6 +156,12 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
+            if self.load(found) != !0 {
+                self.index.clear_all(found);
+                self.settle(found);
+                at = found + 1;
+                continue;
+            }
             // By T4 what is aligned is the absolute number.
             let start = (found + self.first).next_multiple_of(count) - self.first;
             if start + count > to / WORD || start + count > self.words.len() {
@@ -164,7 +169,11 @@ impl<'m> Tree<'m> {
             }
             match (start..start + count).find(|&word| self.load(word) != !0) {
                 Some(taken) => at = taken + 1,
-                None if self.claim_words(start, count) => return Some(start * WORD),
+                None if self.claim_words(start, count) => {
+                    // All units are the caller's, so that nothing that is free goes unseen.
+                    word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
+                    return Some(start * WORD);
+                }
                 None => at = start,
             }
         }

@@ -309,6 +309,20 @@ fn return_and_take() {
     assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
 }
 
+/// One thread has a whole block, uses it, and gives all but a frame of it to the bitmap, where another takes one.
+fn filled() {
+    let model = Bitmap::new(BLOCK);
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        if let Some(frame) = other.blocks.take_bit(0) {
+            other.own(frame, 1);
+        }
+    });
+    model.own(0, 3);
+    model.blocks.fill(0, 1);
+    thread.join().unwrap();
+}
+
 #[test]
 fn a_frame_has_one_owner_at_a_time() {
     check(BOUND, one_frame);
@@ -337,6 +351,16 @@ fn units_have_one_owner_at_a_time() {
 #[test]
 fn a_block_goes_back_whole() {
     check(Some(2), two_halves);
+}
+
+#[test]
+fn a_new_block_is_filled_for_all() {
+    check(BOUND, filled);
+}
+
+#[test]
+fn what_fills_a_new_block_must_release() {
+    fails_without(("store", Ordering::Release), BOUND, filled);
 }
 
 #[test]
