@@ -6,15 +6,19 @@
 //!  index      which block has a run of which order (index.rs)
 //! ```
 //!
-//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by an atomic step that
-//!   saw it one, so a frame has one owner.
-//! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word fails.
-//! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by
+//!   an atomic step that saw it one, so a frame has one owner.
+//! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word
+//!   fails.
+//! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of
+//!   the index).
 //!
-//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are `SeqCst`, for the
-//! index (see there). No step waits for another thread: a failed compare-exchange means that another one succeeded.
+//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are
+//! `SeqCst`, for the index (see there). No step waits for another thread: a failed compare-exchange means that another
+//! one succeeded.
 //!
-//! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of the index.
+//! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of
+//! the index.
 
 use crate::{
     atomic::{AtomicU64, Ordering},
@@ -41,7 +45,8 @@ impl Want {
         self.alignment.max(self.count.next_power_of_two().trailing_zeros())
     }
 
-    /// The lowest class whose blocks may have one: the first 2^(k+1) - 1 frames of a run hold an aligned one of order k.
+    /// The lowest class whose blocks may have one: the first 2^(k+1) - 1 frames of a run hold an aligned one of order
+    /// k.
     pub(crate) fn least_class(&self) -> u32 {
         self.count.div_ceil(2).ilog2()
     }
@@ -228,7 +233,8 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has changed.
+    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has
+    /// changed.
     #[inline]
     pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
         let (word, bit) = self.place(frame);
@@ -245,8 +251,8 @@ impl<'m> Blocks<'m> {
         None
     }
 
-    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is the caller's
-    /// and held: nobody else writes its words (H2), so plain stores do.
+    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
+    /// the caller's and held: nobody else writes its words (H2), so plain stores do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
         for word in count / WORD..WORDS {
@@ -267,8 +273,8 @@ impl<'m> Blocks<'m> {
         }
     }
 
-    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it. `true`: the
-    /// block is free as a whole, and not registered.
+    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it.
+    /// `true`: the block is free as a whole, and not registered.
     #[inline]
     pub(crate) fn settle_word(&self, frame: usize, free: u64) -> bool {
         let block = frame / BLOCK;
@@ -282,7 +288,8 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_word`](Self::settle_word).
+    /// After puts: brings the block's registration up to what is free there. `true`: as in
+    /// [`settle_word`](Self::settle_word).
     #[inline(never)]
     pub(crate) fn settle(&self, block: usize) -> bool {
         if self.index.has(block, HELD) {
@@ -305,7 +312,8 @@ impl<'m> Blocks<'m> {
         full
     }
 
-    /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held then.
+    /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held
+    /// then.
     pub(crate) fn find(&self, want: &Want, from: u32, to: u32, hold: bool) -> Option<usize> {
         let end = want.to.div_ceil(BLOCK);
         for class in from..=to {

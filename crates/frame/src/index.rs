@@ -7,21 +7,23 @@
 //!            items 64–127 [ … ]
 //! ```
 //!
-//! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of all classes
-//! for the same 64 items stand together, so that who frees touches one place; each class has its own way down from
-//! the top, so that who searches finds the first item of a class in three words.
+//! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of
+//! all classes for the same 64 items stand together, so that who frees touches one place; each class has its own way
+//! down from the top, so that who searches finds the first item of a class in three words.
 //!
 //! The bits are hints that err on one side:
-//! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a higher one.
+//! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a
+//!   higher one.
 //! - **I2** A bit in a row has its bits in the levels above, or somebody is about to set them, or whoever cleared them
 //!   is about to look again.
 //! - **I3** A bit that says too much costs a visit, and is cleared by the visitor.
 //!
-//! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row clears first and
-//! looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations one of the two comes second and sees
-//! the other. The same holds between a level and the next.
+//! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row
+//! clears first and looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations
+//! one of the two comes second and sees the other. The same holds between a level and the next.
 //!
-//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 18 bits an item.
+//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 17
+//! bits an item.
 
 use crate::{
     atomic::{AtomicU64, Ordering},

@@ -33,7 +33,8 @@ std::thread_local! {
 /// A number for each racing thread, and one that two of them share: lanes are hints.
 struct Numbers;
 
-// SAFETY: a frame allocator keeps nothing unlocked under a number (H1 rests on atomic steps alone), and nobody else sees these.
+// SAFETY: a frame allocator keeps nothing unlocked under a number (H1 rests on atomic steps alone), and nobody else
+// sees these.
 unsafe impl Slots for Numbers {
     fn count(&self) -> usize {
         8
@@ -189,9 +190,9 @@ fn a_hybrid_gives_no_frame_to_two_threads() {
     storm("hybrid", &frames, &ORDERS, 5);
 }
 
-/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included, over orders in turn:
-/// filled, half emptied in a pattern, filled again, emptied.
-/// What the top of the files says of the two others.
+/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included,
+/// over orders in turn: filled, half emptied in a pattern, filled again, emptied. What the top of the files says of the
+/// two others.
 #[test]
 fn bitmap_and_buddy_touch_no_more_words_than_they_say() {
     const FRAMES: usize = 1 << 16;

@@ -8,20 +8,22 @@
 //!  └─────────────┘                             order 3
 //! ```
 //!
-//! A unit is 2^leaf frames: one for the buddy allocator on its own, 512 beneath the hybrid one, where a word is 128 MiB. To free is to set
-//! bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a run is several words, claimed from
-//! the first to the last and put back where one fails.
+//! A unit is 2^leaf frames: one for the buddy allocator on its own, 512 beneath the hybrid one, where a word is 128
+//! MiB. To free is to set bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a
+//! run is several words, claimed from the first to the last and put back where one fails.
 //!
-//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an atomic step that
-//!   saw it one.
+//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an
+//!   atomic step that saw it one.
 //! - **T2** A run of several words is claimed in the order of the words, and put back whole where one fails.
-//! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of
+//!   the index).
 //! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
 //!
-//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n words, and those
-//! that are looked at in vain. Put: one step a word, and up to 3 words of the index.
+//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n
+//! words, and those that are looked at in vain. Put: one step a word, and up to 3 words of the index.
 //!
-//! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others, 2018).
+//! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others,
+//! 2018).
 
 use crate::{
     atomic::{AtomicU64, Ordering},
@@ -117,8 +119,8 @@ impl<'m> Tree<'m> {
         }
     }
 
-    /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the word
-    /// is held then.
+    /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the
+    /// word is held then.
     pub(crate) fn take(&self, order: u32, from: usize, to: usize, hold: bool) -> Option<usize> {
         if order > WORD_ORDER {
             return self.take_words(1 << (order - WORD_ORDER), from, to);

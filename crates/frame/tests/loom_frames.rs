@@ -1,16 +1,16 @@
-//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production files themselves,
-//! with blocks of two words.
+//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production
+//! files themselves, with blocks of two words.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p terrace-frame --release --test 'loom_*' --target-dir target/loom
 //! ```
 //!
-//! What holds in every order: no frame has two owners, who gets a frame has seen what was done to it before, and what was freed is
-//! found again. Each ordering that the files ask for is needed: weakened alone, it makes a model fail.
+//! What holds in every order: no frame has two owners, who gets a frame has seen what was done to it before, and what
+//! was freed is found again. Each ordering that the files ask for is needed: weakened alone, it makes a model fail.
 //!
-//! Loom has no order of all `SeqCst` accesses, but one of `SeqCst` fences. So here a `SeqCst` step that writes is one that
-//! acquires and releases, with such a fence behind it, and a `SeqCst` load one that acquires: of what the files rest on (write here, then
-//! read there, against the same crosswise) that is all.
+//! Loom has no order of all `SeqCst` accesses, but one of `SeqCst` fences. So here a `SeqCst` step that writes is one
+//! that acquires and releases, with such a fence behind it, and a `SeqCst` load one that acquires: of what the files
+//! rest on (write here, then read there, against the same crosswise) that is all.
 #![cfg(loom)]
 #![allow(dead_code, reason = "the production files are compiled whole, and a model uses its part")]
 
