@@ -203,8 +203,8 @@ impl<'m> Blocks<'m> {
     /// Claims that very run, or nothing (B2). The run may go on into the next blocks.
     pub(crate) fn claim(&self, block: usize, start: usize, count: usize) -> bool {
         let first = self.first_word(block);
-        hook::between();
         for (done, (word, mask)) in word::pieces(start, count).enumerate() {
+            hook::between();
             if !self.claim_bits(first + word, mask) {
                 hook::lost();
                 for (word, mask) in word::pieces(start, count).take(done) {
@@ -327,17 +327,20 @@ impl<'m> Blocks<'m> {
                 if if hold { self.index.mark(block, HELD) } else { self.index.has(block, HELD) } {
                     continue;
                 }
+                if hold {
+                    // Before anything else, so that a thread that stops leaves nothing behind but the hold.
+                    self.index.clear_all(block);
+                }
                 if let Some(frame) = self.take(block, want) {
-                    if hold {
-                        self.index.clear_all(block); // Or they would say too much when the hold ends.
-                    }
                     return Some(frame);
                 }
                 if hold {
-                    self.index.clear_all(block);
                     self.let_go(block);
-                } else if word::max_order_of(&self.bits(block)).is_none_or(|order| order < class) {
-                    self.index.clear_all(block);
+                    continue;
+                }
+                let order = word::max_order_of(&self.bits(block));
+                if order.is_none_or(|order| order < class) {
+                    self.index.correct(block, order);
                     self.register(block);
                 }
             }

@@ -25,8 +25,8 @@
 //! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`.
 //! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when
 //!   the buddy runs out.
-//! - **H5** Who marks a block or a word `HELD` puts it into a lane by a swap; whom a swap gives it ends the hold. So
-//!   each hold ends.
+//! - **H5** Whoever marks a block or a word `HELD` puts it into a lane by a swap, and whom a swap gives it ends the hold.
+//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then.
 //!
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
@@ -46,7 +46,8 @@
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.
 //!
-//! Before a refusal every hold ends (each slot's 3 words) and the search is made anew: that one is the longest call.
+//! Before a refusal every hold ends (a word for 64 blocks, a line a slot) and the search is made anew: that one is the
+//! longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
@@ -245,16 +246,16 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Some(block * BLOCK)
     }
 
-    /// Ends all holds, and moves to the buddy what is free as a whole (H4).
+    /// Ends all holds, those of threads that have stopped on the way to their lane too, and moves to the buddy what is
+    /// free as a whole (H4).
     fn gather(&self) {
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let word = lane.swap(NOTHING, Ordering::Relaxed);
-            match at % plan::LINE {
-                LARGE if word != NOTHING => self.tree.let_go(word as usize),
-                LARGE => {}
-                _ => self.end_hold(word),
+        self.lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
+        self.tree.index.held().for_each(|word| self.tree.let_go(word));
+        self.blocks.index.held().for_each(|block| {
+            if self.blocks.let_go(block) {
+                self.give_back(block);
             }
-        }
+        });
         let mut at = 0;
         while let Some(block) = self.blocks.index.next(BLOCK_ORDER, at) {
             self.blocks.index.clear(block, BLOCK_ORDER);

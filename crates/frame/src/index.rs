@@ -92,6 +92,14 @@ impl<'m> Index<'m> {
         self.word(0, group, row).fetch_and(!bits, Ordering::SeqCst);
     }
 
+    /// The items that are held.
+    pub(crate) fn held(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.levels[0].len() / LINE).flat_map(|group| {
+            let bits = self.group(group, HELD);
+            (0..WORD).filter(move |at| bits >> at & 1 == 1).map(move |at| group * WORD + at)
+        })
+    }
+
     /// Makes sure that the item stands in the row of its class.
     #[inline]
     pub(crate) fn set(&self, item: usize, class: u32) {
@@ -123,8 +131,21 @@ impl<'m> Index<'m> {
 
     /// Clears the item's bit in every row of a class.
     pub(crate) fn clear_all(&self, item: usize) {
+        self.clear_others(item, None);
+    }
+
+    /// Sets the item's bit in the row of its class, and clears it in the others. The caller looks at the item's free
+    /// bits after this too; until then it is not hidden, should the caller stop.
+    pub(crate) fn correct(&self, item: usize, class: Option<u32>) {
+        if let Some(class) = class {
+            self.set(item, class);
+        }
+        self.clear_others(item, class);
+    }
+
+    fn clear_others(&self, item: usize, kept: Option<u32>) {
         for class in 0..CLASSES {
-            if self.has(item, class as usize) {
+            if kept != Some(class) && self.has(item, class as usize) {
                 self.clear(item, class);
             }
         }

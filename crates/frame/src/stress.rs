@@ -7,10 +7,13 @@
 //!
 //! `TERRACE_FRAME_STRESS` is the number of operations a thread and order, 8 000 by default.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::{
     env,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
     thread, vec,
     vec::Vec,
 };
@@ -28,6 +31,8 @@ std::thread_local! {
     static LOST: Cell<u64> = const { Cell::new(0) };
     static TOUCHED: Cell<usize> = const { Cell::new(0) };
     static NUMBER: Cell<usize> = const { Cell::new(0) };
+    /// In how many claims' steps this thread stops, and what it waits for then, twice: to have stopped, and to go on.
+    static STOP: RefCell<Option<(usize, Arc<Barrier>)>> = const { RefCell::new(None) };
 }
 
 /// A number for each racing thread, and one that two of them share: lanes are hints.
@@ -56,11 +61,27 @@ fn random(state: &Cell<u64>) -> u64 {
 
 /// Called between the load and the compare-exchange of every claim.
 pub(crate) fn yield_sometimes() {
+    stop_if_told();
     YIELDS.with(|state| {
         if state.get() != 0 && random(state).is_multiple_of(16) {
             thread::yield_now();
         }
     });
+}
+
+fn stop_if_told() {
+    let barrier = STOP.with_borrow_mut(|stop| match stop.take() {
+        Some((0, barrier)) => Some(barrier),
+        Some((steps, barrier)) => {
+            *stop = Some((steps - 1, barrier));
+            None
+        }
+        None => None,
+    });
+    if let Some(barrier) = barrier {
+        barrier.wait();
+        barrier.wait();
+    }
 }
 
 pub(crate) fn count_lost() {
@@ -190,9 +211,50 @@ fn a_hybrid_gives_no_frame_to_two_threads() {
     storm("hybrid", &frames, &ORDERS, 5);
 }
 
-/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included,
-/// over orders in turn: filled, half emptied in a pattern, filled again, emptied. What the top of the files says of the
-/// two others.
+/// One thread stops before a compare-exchange, inside a claim of several words too. The others hand out all that it
+/// does not have, and take it back, as if it were not there.
+fn goes_on_without(frames: &(dyn FrameAllocator + Sync), orders: &[u32]) {
+    let all = frames.free_frames();
+    for order in orders.iter().filter_map(|&log2| Order::new(log2)) {
+        for steps in [0, 1, 2] {
+            let barrier = Arc::new(Barrier::new(2));
+            thread::scope(|scope| {
+                let told = Arc::clone(&barrier);
+                scope.spawn(move || {
+                    STOP.set(Some((steps, told)));
+                    let mut mine = Vec::new();
+                    while STOP.with_borrow(Option::is_some) {
+                        mine.extend(frames.alloc_order(order));
+                    }
+                    mine.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order), Ok(())));
+                });
+                barrier.wait();
+                let free = frames.free_frames();
+                let others: Vec<_> = core::iter::from_fn(|| frames.alloc_order(order).ok()).collect();
+                // What lies around the stopped thread's run may be too small for another.
+                let got = others.len() * order.frames();
+                others.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order), Ok(())));
+                barrier.wait(); // Before anything that may panic, or the thread would never end.
+                assert!(got + 1024 + 2 * order.frames() >= free, "{order:?}: {got} of {free}");
+            });
+            frames.drain();
+            assert_eq!(frames.free_frames(), all, "{order:?}, stopped after {steps}");
+        }
+    }
+}
+
+#[test]
+fn a_stopped_thread_stops_nobody() {
+    let mut storage = vec![0; HybridAllocator::metadata_bytes(1 << 14, 8) / 8];
+    let hybrid = HybridAllocator::with_slots(&small_map(), Numbers, &mut storage).expect("enough storage");
+    goes_on_without(&hybrid, &ORDERS[..9]);
+    let mut storage = vec![0; BitmapAllocator::metadata_bytes(1 << 14) / 8];
+    goes_on_without(&BitmapAllocator::new(&small_map(), &mut storage).expect("enough storage"), &ORDERS[..9]);
+    let mut storage = vec![0; BuddyAllocator::metadata_bytes(1 << 14, Order::MIN) / 8];
+    goes_on_without(&BuddyAllocator::new(&small_map(), &mut storage).expect("enough storage"), &ORDERS[..9]);
+}
+
+/// What the top of the files says of the two others.
 #[test]
 fn bitmap_and_buddy_touch_no_more_words_than_they_say() {
     const FRAMES: usize = 1 << 16;
@@ -226,6 +288,8 @@ fn bitmap_and_buddy_touch_no_more_words_than_they_say() {
     }
 }
 
+/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included,
+/// over orders in turn: filled, half emptied in a pattern, filled again, emptied.
 #[test]
 fn operations_touch_no_more_words_than_they_say() {
     const FRAMES: usize = 1 << 18;

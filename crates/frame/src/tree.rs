@@ -135,17 +135,20 @@ impl<'m> Tree<'m> {
                 if if hold { self.index.mark(word, HELD) } else { self.index.has(word, HELD) } {
                     continue;
                 }
+                if hold {
+                    // Before anything else, so that a thread that stops leaves nothing behind but the hold.
+                    self.index.clear_all(word);
+                }
                 if let Some(unit) = self.take_in(word, order, from, to) {
-                    if hold {
-                        self.index.clear_all(word); // Or they would say too much when the hold ends.
-                    }
                     return Some(unit);
                 }
                 if hold {
-                    self.index.clear_all(word);
                     self.let_go(word);
-                } else if word::max_order(self.load(word)).is_none_or(|order| order < class) {
-                    self.index.clear_all(word);
+                    continue;
+                }
+                let order = word::max_order(self.load(word));
+                if order.is_none_or(|order| order < class) {
+                    self.index.correct(word, order);
                     self.settle(word);
                 }
             }
@@ -158,8 +161,9 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
-            if self.load(found) != !0 {
-                self.index.clear_all(found);
+            let free = self.load(found);
+            if free != !0 {
+                self.index.correct(found, word::max_order(free));
                 self.settle(found);
                 at = found + 1;
                 continue;
@@ -183,8 +187,8 @@ impl<'m> Tree<'m> {
 
     /// Claims whole words, or nothing (T2).
     fn claim_words(&self, start: usize, count: usize) -> bool {
-        hook::between();
         for word in start..start + count {
+            hook::between();
             hook::touched();
             // Acquire: pairs with the put of the units (T1).
             if self.words[word].compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
