@@ -4,9 +4,9 @@
 //! $ cargo run -p terrace-examples --example frames_tour
 //! ```
 //!
-//! Eight blocks of 2 MiB, with a hole where firmware sits. The allocator hands out numbers, so the tour needs no memory but that of the
-//! notes, and shows them by asking frame by frame what is free. It shows how a block comes from the buddy for a single frame,
-//! how half of a large run comes back, and how a block becomes whole again.
+//! Eight blocks of 2 MiB, with a hole where firmware sits. The allocator hands out numbers, so the tour needs no memory
+//! but that of the notes, and shows them by asking frame by frame what is free. It shows how a block comes from the
+//! buddy for a single frame, how half of a large run comes back, and how a block becomes whole again.
 
 use std::{error::Error, fmt::Write};
 

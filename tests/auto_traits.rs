@@ -133,11 +133,11 @@ table! {
     frame::BitmapAllocator<'static, Bare>:  no   no   no   yes  no;
     frame::BuddyAllocator<'static, All>:    yes  yes  no   yes  yes;
     frame::BuddyAllocator<'static, Bare>:   no   no   no   yes  no;
-    frame::ClassicBuddyAllocator<'static, All>:yes  yes  no   yes  yes;
+    frame::ClassicBuddyAllocator<'static, All>: yes yes no yes yes;
     frame::ClassicBuddyAllocator<'static, Bare>:no   no   no   yes  no;
     frame::Region<frame::BitmapAllocator<'static>>: yes yes no yes yes;
     frame::Region<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
-    frame::HybridAllocator<'static, ThreadSlots, All>:yes  yes  no   yes  yes;
+    frame::HybridAllocator<'static, ThreadSlots, All>: yes yes no yes yes;
     frame::HybridAllocator<'static, NoSlots, Bare>:no   no   no   yes  no;
     frame::HybridAllocator<'static, &'static dyn Slots>:no   no   no   yes  no;
 

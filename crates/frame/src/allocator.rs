@@ -10,14 +10,18 @@
 //!
 //! The contract:
 //! 1. **Disjoint.** A frame that was handed out is handed out to nobody else until it is freed.
-//! 2. **Fit.** A run has exactly the count asked for, begins at a multiple of the alignment, lies in the map and in `within`.
-//! 3. **Refusal.** After an error everything is as it was. A request that nothing can serve is an error, never a panic. A refusal
-//!    in a race may have missed what another thread was freeing, or splitting, at that moment; alone it misses nothing.
-//! 4. **Misuse.** To free a frame that is free, or none of the map, is reported. A misuse that races with the calls that it
-//!    misuses, or comes after the frame has been handed out again, cannot always be told from a free of its owner's.
+//! 2. **Fit.** A run has exactly the count asked for, begins at a multiple of the alignment, lies in the map and in
+//!    `within`.
+//! 3. **Refusal.** After an error everything is as it was. A request that nothing can serve is an error, never a panic.
+//!    A refusal in a race may have missed what another thread was freeing, or splitting, at that moment; alone it
+//!    misses nothing.
+//! 4. **Misuse.** To free a frame that is free, or none of the map, is reported. A misuse that races with the calls
+//!    that it misuses, or comes after the frame has been handed out again, cannot always be told from a free of its
+//!    owner's.
 //! 5. **Parts.** An allocator without boundaries takes back any frames that are handed out, in parts or several runs
 //!    as one. One with boundaries takes runs as it gave them, and says [`Misuse::NotARun`] to others.
-//! 6. **Threads.** All calls may race; what was done to a frame before its `free` happens before what is done after its `alloc`.
+//! 6. **Threads.** All calls may race; what was done to a frame before its `free` happens before what is done after its
+//!    `alloc`.
 
 use crate::types::{Frame, FrameError, Frames, Misuse, Order};
 
@@ -147,8 +151,8 @@ pub unsafe trait FrameAllocator {
             .try_for_each(|(index, &start)| self.free_order(start, order).map_err(|misuse| (index, misuse)))
     }
 
-    /// Gives up what is kept at hand for single CPUs or threads, for a moment of calm: frames are never lost in there, but
-    /// a block that is kept at hand does not become part of a larger run.
+    /// Gives up what is kept at hand for single CPUs or threads, for a moment of calm: frames are never lost in there,
+    /// but a block that is kept at hand does not become part of a larger run.
     fn drain(&self) {}
 
     /// From the first frame to the last, holes included.

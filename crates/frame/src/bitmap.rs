@@ -6,20 +6,19 @@
 //!  index      which block has an aligned run of which order
 //! ```
 //!
-//! A request of up to 512 frames is served by the first block of the lowest class that surely has such a run; if there is none, by blocks of lower
-//! classes, whose runs may still be long enough without being aligned; at last by a run that crosses blocks, found word by
-//! word, as all runs above 512 frames are. Blocks with little room are so filled before those with much, and the
-//! lower before the higher.
+//! A request of up to 512 frames is served by the first block of the lowest class that surely has such a run; if there
+//! is none, by blocks of lower classes, whose runs may still be long enough without being aligned; at last by a run
+//! that crosses blocks, found word by word, as all runs above 512 frames are. Blocks with little room are so filled
+//! before those with much, and the lower before the higher.
 //!
 //! - **I1** A frame is free exactly while its bit is one (B1 of the blocks); frames outside the map never have a one.
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, power of two up to 64 frames | 3 of the index a class looked at, 8 of the block; each stale hint met is a block more, and is gone |
-//! | alloc, other counts up to 512 | the same, with 16 of the block |
+//! | alloc, up to 512 frames out of a block | 100, of which 3 for each class looked at; a stale hint met is a block's visit more, once |
 //! | alloc across blocks | all words of the map |
-//! | free of n frames | n / 32 + 2, and 12 a block touched |
-//! | metadata | a bit a frame and 18 bits a block |
+//! | free of n frames | n / 32 + 24, and 24 for each block more that it touches |
+//! | metadata | a bit a frame and 17 bits a block |
 //!
 //! Lock-free: a thread that stops anywhere stops nobody.
 
@@ -73,7 +72,8 @@ impl<'m> BitmapAllocator<'m> {
     /// Over the frames of `map`, with its notes in `storage`, whose contents do not matter.
     ///
     /// # Errors
-    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](BitmapAllocator::metadata_bytes) of the map's span.
+    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](BitmapAllocator::metadata_bytes) of
+    /// the map's span.
     pub fn new(map: &MemoryMap, storage: &'m mut [u64]) -> Result<Self, FrameError> {
         Ok(Self::over(map, Storage::of_slice(storage, Plan::new(map.span()).bitmap_words())?))
     }
@@ -136,8 +136,8 @@ impl<'m, B> BitmapAllocator<'m, B> {
     }
 }
 
-// SAFETY: by I1 and B1 a frame is handed out by the step that makes its bit zero, to one; it is in the map (I1), and `find` and
-// `across_blocks` return runs as wanted.
+// SAFETY: by I1 and B1 a frame is handed out by the step that makes its bit zero, to one; it is in the map (I1), and
+// `find` and `across_blocks` return runs as wanted.
 unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;

@@ -6,15 +6,19 @@
 //!  index      which block has a run of which order (index.rs)
 //! ```
 //!
-//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by an atomic step that
-//!   saw it one, so a frame has one owner.
-//! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word fails.
-//! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by
+//!   an atomic step that saw it one, so a frame has one owner.
+//! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word
+//!   fails.
+//! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of
+//!   the index).
 //!
-//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are `SeqCst`, for the
-//! index (see there). No step waits for another thread: a failed compare-exchange means that another one succeeded.
+//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are
+//! `SeqCst`, for the index (see there). No step waits for another thread: a failed compare-exchange means that another
+//! one succeeded.
 //!
-//! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of the index.
+//! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of
+//! the index.
 
 use crate::{
     atomic::{AtomicU64, Ordering},
@@ -41,7 +45,8 @@ impl Want {
         self.alignment.max(self.count.next_power_of_two().trailing_zeros())
     }
 
-    /// The lowest class whose blocks may have one: the first 2^(k+1) - 1 frames of a run hold an aligned one of order k.
+    /// The lowest class whose blocks may have one: the first 2^(k+1) - 1 frames of a run hold an aligned one of order
+    /// k.
     pub(crate) fn least_class(&self) -> u32 {
         self.count.div_ceil(2).ilog2()
     }
@@ -198,8 +203,8 @@ impl<'m> Blocks<'m> {
     /// Claims that very run, or nothing (B2). The run may go on into the next blocks.
     pub(crate) fn claim(&self, block: usize, start: usize, count: usize) -> bool {
         let first = self.first_word(block);
-        hook::between();
         for (done, (word, mask)) in word::pieces(start, count).enumerate() {
+            hook::between();
             if !self.claim_bits(first + word, mask) {
                 hook::lost();
                 for (word, mask) in word::pieces(start, count).take(done) {
@@ -228,7 +233,8 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has changed.
+    /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has
+    /// changed.
     #[inline]
     pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
         let (word, bit) = self.place(frame);
@@ -245,8 +251,8 @@ impl<'m> Blocks<'m> {
         None
     }
 
-    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is the caller's
-    /// and held: nobody else writes its words (H2), so plain stores do.
+    /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
+    /// the caller's and held: nobody else writes its words (H2), so plain stores do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
         for word in count / WORD..WORDS {
@@ -267,8 +273,8 @@ impl<'m> Blocks<'m> {
         }
     }
 
-    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it. `true`: the
-    /// block is free as a whole, and not registered.
+    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it.
+    /// `true`: the block is free as a whole, and not registered.
     #[inline]
     pub(crate) fn settle_word(&self, frame: usize, free: u64) -> bool {
         let block = frame / BLOCK;
@@ -282,7 +288,8 @@ impl<'m> Blocks<'m> {
         false
     }
 
-    /// After puts: brings the block's registration up to what is free there. `true`: as in [`settle_word`](Self::settle_word).
+    /// After puts: brings the block's registration up to what is free there. `true`: as in
+    /// [`settle_word`](Self::settle_word).
     #[inline(never)]
     pub(crate) fn settle(&self, block: usize) -> bool {
         if self.index.has(block, HELD) {
@@ -305,13 +312,13 @@ impl<'m> Blocks<'m> {
         full
     }
 
-    /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held then.
+    /// The first run as wanted in blocks of the classes `from..=to` that are not held; with `hold`, whose block is held
+    /// then.
     pub(crate) fn find(&self, want: &Want, from: u32, to: u32, hold: bool) -> Option<usize> {
         let end = want.to.div_ceil(BLOCK);
         for class in from..=to {
             let mut at = want.from / BLOCK;
             while let Some(block) = self.index.next(class, at) {
-                hook::touched();
                 if block >= end {
                     break;
                 }
@@ -320,17 +327,20 @@ impl<'m> Blocks<'m> {
                 if if hold { self.index.mark(block, HELD) } else { self.index.has(block, HELD) } {
                     continue;
                 }
+                if hold {
+                    // Before anything else, so that a thread that stops leaves nothing behind but the hold.
+                    self.index.clear_all(block);
+                }
                 if let Some(frame) = self.take(block, want) {
-                    if hold {
-                        self.index.clear_all(block); // Or they would say too much when the hold ends.
-                    }
                     return Some(frame);
                 }
                 if hold {
-                    self.index.clear_all(block);
                     self.let_go(block);
-                } else if word::max_order_of(&self.bits(block)).is_none_or(|order| order < class) {
-                    self.index.clear_all(block);
+                    continue;
+                }
+                let order = word::max_order_of(&self.bits(block));
+                if order.is_none_or(|order| order < class) {
+                    self.index.correct(block, order);
                     self.register(block);
                 }
             }

@@ -8,21 +8,22 @@
 //!                                      [ 600, handed out ............ ][ tail, back ]
 //! ```
 //!
-//! The largest blocks are spared: a request is served by the first word of the lowest class that has a run of its order. `free`
-//! sets bits; there is nothing to merge.
+//! The largest blocks are spared: a request is served by the first word of the lowest class that has a run of its
+//! order. `free` sets bits; there is nothing to merge.
 //!
-//! - **I1** A unit of `1 << leaf` frames is free exactly while its bit is one (T1 of the tree). Units that do not lie wholly in one
-//!   range of the map never have a one.
+//! - **I1** A unit of `1 << leaf` frames is free exactly while its bit is one (T1 of the tree). Units that do not lie
+//!   wholly in one range of the map never have a one.
 //! - **I2** A run is handed out in whole units, and so it comes back: the count is rounded up the same way both times.
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, up to 6 orders above the leaf | 3 of the index a class looked at, 1; each stale hint met is a word more, and is gone |
-//! | alloc, 6 + n orders above the leaf | 2^n, and words looked at in vain |
-//! | free | one a word touched, and 4 for its hint |
+//! | alloc, up to 6 orders above the leaf | 60, of which 3 for each class looked at; a stale hint met is a word's visit more, once |
+//! | alloc, 6 + n orders above the leaf | 60 + 3 × 2^n, and words looked at in vain |
+//! | free | 8 for each word of units that it touches |
 //! | metadata | a bit a unit, and 16 bits for 64 units |
 //!
-//! Lock-free: a thread that stops anywhere stops nobody. [`ClassicBuddyAllocator`](crate::ClassicBuddyAllocator) does the same by lists.
+//! Lock-free: a thread that stops anywhere stops nobody. [`ClassicBuddyAllocator`](crate::ClassicBuddyAllocator) does
+//! the same by lists.
 
 use core::fmt;
 
@@ -75,7 +76,8 @@ impl<'m> BuddyAllocator<'m> {
     /// Over the frames of `map`, down to single ones, with its notes in `storage`, whose contents do not matter.
     ///
     /// # Errors
-    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](BuddyAllocator::metadata_bytes) of the map's span.
+    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](BuddyAllocator::metadata_bytes) of
+    /// the map's span.
     pub fn new(map: &MemoryMap, storage: &'m mut [u64]) -> Result<Self, FrameError> {
         Self::with_leaf(map, Order::MIN, storage)
     }
@@ -126,8 +128,8 @@ impl<'m, B> BuddyAllocator<'m, B> {
     }
 }
 
-// SAFETY: by I1 and T1 a unit is handed out by the step that makes its bit zero, to one; it lies in the map (I1); `take` returns
-// aligned runs inside the limits, of which the tail that was not asked for goes back.
+// SAFETY: by I1 and T1 a unit is handed out by the step that makes its bit zero, to one; it lies in the map (I1);
+// `take` returns aligned runs inside the limits, of which the tail that was not asked for goes back.
 unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;

@@ -9,16 +9,17 @@
 //!              [ state │ next │ previous ]
 //! ```
 //!
-//! Each order has a list and a lock; no call holds two locks at once. A block that is being split or merged stands in no
-//! list and belongs to the caller who took it out, so others see it as handed out until it is done.
+//! Each order has a list and a lock; no call holds two locks at once. A block that is being split or merged stands in
+//! no list and belongs to the caller who took it out, so others see it as handed out until it is done.
 //!
-//! - **C1** A block is in the list of its order exactly if the note of its first frame says `FREE + order`; both change under that
-//!   order's lock, as do the links of that list's blocks.
-//! - **C2** The note of the first frame of a block that was handed out says `TAKEN + order`; the other frames' notes say neither.
+//! - **C1** A block is in the list of its order exactly if the note of its first frame says `FREE + order`; both change
+//!   under that order's lock, as do the links of that list's blocks.
+//! - **C2** The note of the first frame of a block that was handed out says `TAKEN + order`; the other frames' notes
+//!   say neither.
 //! - **C3** Blocks begin at multiples of their size, lie in one range of the map, and do not overlap.
 //!
-//! A run that is no power of two is a row of blocks, the largest that fit one after another. Boundaries are known: what is freed
-//! must be whole runs as they were handed out, or [`Misuse::NotARun`] answers.
+//! A run that is no power of two is a row of blocks, the largest that fit one after another. Boundaries are known: what
+//! is freed must be whole runs as they were handed out, or [`Misuse::NotARun`] answers.
 //!
 //! | | at most |
 //! |---|---|
@@ -93,8 +94,8 @@ impl<'m> ClassicBuddyAllocator<'m> {
     /// Over the frames of `map`, with its notes in `storage`, whose contents do not matter.
     ///
     /// # Errors
-    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](ClassicBuddyAllocator::metadata_bytes) of the map's
-    /// span, or the span is 2²⁸ frames or more.
+    /// [`FrameError::InvalidSize`]: the storage is smaller than
+    /// [`metadata_bytes`](ClassicBuddyAllocator::metadata_bytes) of the map's span, or the span is 2²⁸ frames or more.
     pub fn new(map: &MemoryMap, storage: &'m mut [u64]) -> Result<Self, FrameError> {
         Self::over(map, Storage::of_slice(storage, map.span().count)?)
     }
@@ -104,7 +105,8 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
     /// The same with its notes in a block of `backing`, which goes back when the allocator is dropped.
     ///
     /// # Errors
-    /// [`FrameError::OutOfMemory`]: the backing has no such block; [`FrameError::InvalidSize`] as for [`new`](ClassicBuddyAllocator::new).
+    /// [`FrameError::OutOfMemory`]: the backing has no such block; [`FrameError::InvalidSize`] as for
+    /// [`new`](ClassicBuddyAllocator::new).
     pub fn new_in(map: &MemoryMap, backing: &'m B) -> Result<Self, FrameError>
     where
         B: Allocator,
@@ -130,7 +132,8 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
         self.lists[order as usize].lock(|_| hint::spin_loop())
     }
 
-    /// Relaxed is enough: notes are read and written under the lock that C1 names; what a caller reads without it is its own.
+    /// Relaxed is enough: notes are read and written under the lock that C1 names; what a caller reads without it is
+    /// its own.
     fn note(&self, frame: usize) -> Note {
         crate::hook::touched();
         let word = self.notes[frame - self.base].load(Ordering::Relaxed);
@@ -180,7 +183,8 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
         self.write(block, Note { state: 0, next: NONE, previous: NONE });
     }
 
-    /// A block that the caller has becomes free: with its buddy, if that is free, and with the buddy of both, and so on up.
+    /// A block that the caller has becomes free: with its buddy, if that is free, and with the buddy of both, and so on
+    /// up.
     fn merge(&self, block: usize, order: u32) {
         let (mut block, mut order) = (block, order);
         // The caller's block is in no list; its note must not say that it was handed out once it is part of another.
@@ -199,8 +203,8 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
         }
     }
 
-    /// The first block of `order` or more that holds an aligned run inside `within`, taken off its list: the block, its order,
-    /// the run.
+    /// The first block of `order` or more that holds an aligned run inside `within`, taken off its list: the block, its
+    /// order, the run.
     fn take(&self, order: u32, within: Frames) -> Option<(usize, u32, usize)> {
         for larger in order..ORDERS {
             let mut head = self.lock(larger);
@@ -240,7 +244,8 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
         core::iter::successors(Some(*head).filter(|&first| first != NONE), next).count()
     }
 
-    /// Whether a frame lies in a block that is free. What is asked is not changing: frames that are handed out, or misuse.
+    /// Whether a frame lies in a block that is free. What is asked is not changing: frames that are handed out, or
+    /// misuse.
     fn in_free_block(&self, frame: usize) -> bool {
         (0..ORDERS).any(|order| {
             let block = frame & !((1 << order) - 1);
@@ -263,8 +268,8 @@ fn row(run: Frames) -> impl Iterator<Item = (usize, u32)> + Clone {
     })
 }
 
-// SAFETY: by C1 and C3 a block is taken off its list by one caller, under the list's lock; it lies in the map, and `take` and `split`
-// leave the aligned run inside the limits, of which the tail that was not asked for goes back.
+// SAFETY: by C1 and C3 a block is taken off its list by one caller, under the list's lock; it lies in the map, and
+// `take` and `split` leave the aligned run inside the limits, of which the tail that was not asked for goes back.
 unsafe impl<B> FrameAllocator for ClassicBuddyAllocator<'_, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;

@@ -1,4 +1,5 @@
-//! A place for a test to stand between the load and the compare-exchange of a claim. In production there is nothing there.
+//! A place for a test to stand between the load and the compare-exchange of a claim. In production there is nothing
+//! there.
 #![forbid(unsafe_code)]
 
 /// Between what a claim read and its compare-exchange.

@@ -1,4 +1,5 @@
-//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, and a place for each CPU where the common case stays alone.
+//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, and a place for each CPU where the common case
+//! stays alone.
 //!
 //! ```text
 //!                 below the threshold                       from the threshold (512 frames) on
@@ -11,31 +12,42 @@
 //!                    └──────── a block is wanted ◀───┘
 //! ```
 //!
-//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others look there last.
-//! It lets a block go for another when nothing of these orders is left; until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides nothing: a
-//! frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and does before it gives up.
-//! So the slots' contents are hints, a stopped thread stops nobody, and a double free is found wherever the frame was freed.
+//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others
+//! look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
+//! does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides
+//! nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and ends
+//! all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a double free is
+//! found wherever the frame was freed.
 //!
 //! - **H1** A frame is free exactly while its bit in the bitmap, or its block's bit in the buddy, is one; never both.
-//! - **H2** A block whose bit in the buddy is one has none in the bitmap. Its frames get bits there only by a step that made it zero.
+//! - **H2** A block whose bit in the buddy is one has none in the bitmap. Its frames get bits there only by a step that
+//!   made it zero.
 //! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`.
-//! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when the buddy runs out.
-//! - **H5** Who marks a block or a word `HELD` puts it into a lane by a swap; whom a swap gives it ends the hold. So each hold ends.
+//! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when
+//!   the buddy runs out.
+//! - **H5** Whoever marks a block or a word `HELD` puts it into a lane by a swap, and whom a swap gives it ends the hold.
+//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then.
 //!
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
 //!
 //! | | metadata words, at most, without contention |
 //! |---|---|
-//! | alloc, up to 64 frames, out of a held word | 2: slot, bits |
-//! | alloc, up to 512 frames | the block's 8, 3 of the index a class looked at, a new block's 14 |
-//! | alloc, 1 to 64 blocks | 2 out of a held word; else 3 of the index a class looked at |
-//! | alloc, 2^n × 64 blocks | 2^n, and words looked at in vain |
-//! | free of one frame | 4 to a held block; else 7, and a block that became whole 30 |
-//! | free of up to 64 blocks | 6, and those of parts at either end |
-//! | metadata | a bit a frame, 18 bits a block, a line a slot: 0.0032 % |
+//! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
+//! | alloc, up to 256 frames | 80: a block let go, another found or new |
+//! | alloc, 1 block | 2 out of a held word, else 40 |
+//! | alloc, 2 to 64 blocks | 40 |
+//! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
+//! | free of up to 64 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
+//! | free of 1 to 64 blocks | 7 |
+//! | free of 2^n × 64 blocks | 8 × 2^n |
+//! | metadata | a bit a frame, 17 bits a block, a line a slot: 0.0032 % |
 //!
-//! Before a refusal every hold ends (each slot's 3 words) and the search is made anew: that one is the longest call.
+//! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
+//! odd count, or a lost race, has left behind.
+//!
+//! Before a refusal every hold ends (a word for 64 blocks, a line a slot) and the search is made anew: that one is the
+//! longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
@@ -111,7 +123,8 @@ impl<'m> HybridAllocator<'m> {
     /// Over the frames of `map`, for callers without slots, with its notes in `storage`, whose contents do not matter.
     ///
     /// # Errors
-    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](HybridAllocator::metadata_bytes) of the map's span.
+    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](HybridAllocator::metadata_bytes) of
+    /// the map's span.
     pub fn new(map: &MemoryMap, storage: &'m mut [u64]) -> Result<Self, FrameError> {
         Self::with_slots(map, NoSlots, storage)
     }
@@ -141,8 +154,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Self::over(map, slots, storage))
     }
 
-    /// The same, with the buddy serving requests of `frames` and more: 1 to 512, 512 at first. What the buddy serves begins at a
-    /// block and takes whole blocks, of which the rest goes back.
+    /// The same, with the buddy serving requests of `frames` and more: 1 to 512, 512 at first. What the buddy serves
+    /// begins at a block and takes whole blocks, of which the rest goes back.
     #[must_use]
     pub fn with_threshold(self, frames: usize) -> Self {
         Self { threshold: frames.clamp(1, BLOCK), ..self }
@@ -172,7 +185,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         hybrid
     }
 
-    /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that have none.
+    /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that
+    /// have none.
     #[inline]
     fn lane(&self, number: usize, lane: usize) -> &AtomicU64 {
         self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
@@ -193,7 +207,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
         let least = order / LANE_ORDERS * LANE_ORDERS;
         if word != NOTHING && order > least && self.blocks.has_order(word as usize, least) {
-            // The block at hand still serves smaller requests of this lane; holding another would leave its holes behind.
+            // The block at hand still serves smaller requests of this lane; holding another would leave its holes
+            // behind.
             let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
             return frame.or_else(|| self.new_block(&want, false));
         }
@@ -231,16 +246,16 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Some(block * BLOCK)
     }
 
-    /// Ends all holds, and moves to the buddy what is free as a whole (H4).
+    /// Ends all holds, those of threads that have stopped on the way to their lane too, and moves to the buddy what is
+    /// free as a whole (H4).
     fn gather(&self) {
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let word = lane.swap(NOTHING, Ordering::Relaxed);
-            match at % plan::LINE {
-                LARGE if word != NOTHING => self.tree.let_go(word as usize),
-                LARGE => {}
-                _ => self.end_hold(word),
+        self.lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
+        self.tree.index.held().for_each(|word| self.tree.let_go(word));
+        self.blocks.index.held().for_each(|block| {
+            if self.blocks.let_go(block) {
+                self.give_back(block);
             }
-        }
+        });
         let mut at = 0;
         while let Some(block) = self.blocks.index.next(BLOCK_ORDER, at) {
             self.blocks.index.clear(block, BLOCK_ORDER);
@@ -306,8 +321,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     }
 }
 
-// SAFETY: by H1, B1 and T1 a frame is handed out by the step that makes its bit zero, to one; bits are set for frames of the map
-// only; `find`, `take` and `new_block` return runs as wanted.
+// SAFETY: by H1, B1 and T1 a frame is handed out by the step that makes its bit zero, to one; bits are set for frames
+// of the map only; `find`, `take` and `new_block` return runs as wanted.
 unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;
@@ -387,7 +402,8 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     #[inline]
     fn alloc_order(&self, order: Order) -> Result<Frame, FrameError> {
         let order = order.log2();
-        // The two most frequent, as the rest would serve them too: a frame, and a page of 2 MiB, out of what is at hand.
+        // The two most frequent, as the rest would serve them too: a frame, and a page of 2 MiB, out of what is at
+        // hand.
         if (order == 0 && self.threshold > 1) || order == BLOCK_ORDER {
             let number = self.slots.enter();
             let at_hand = |lane: usize| self.lane(number, lane).load(Ordering::Relaxed) as usize;

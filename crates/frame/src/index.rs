@@ -7,24 +7,27 @@
 //!            items 64–127 [ … ]
 //! ```
 //!
-//! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of all classes
-//! for the same 64 items stand together, so that who frees touches one place; each class has its own way down from
-//! the top, so that who searches finds the first item of a class in three words.
+//! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of
+//! all classes for the same 64 items stand together, so that who frees touches one place; each class has its own way
+//! down from the top, so that who searches finds the first item of a class in three words.
 //!
 //! The bits are hints that err on one side:
-//! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a higher one.
+//! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a
+//!   higher one.
 //! - **I2** A bit in a row has its bits in the levels above, or somebody is about to set them, or whoever cleared them
 //!   is about to look again.
 //! - **I3** A bit that says too much costs a visit, and is cleared by the visitor.
 //!
-//! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row clears first and
-//! looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations one of the two comes second and sees
-//! the other. The same holds between a level and the next.
+//! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row
+//! clears first and looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations
+//! one of the two comes second and sees the other. The same holds between a level and the next.
 //!
-//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 18 bits an item.
+//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 17
+//! bits an item.
 
 use crate::{
     atomic::{AtomicU64, Ordering},
+    hook,
     word::WORD,
 };
 
@@ -61,6 +64,7 @@ impl<'m> Index<'m> {
     /// The word of `row` at `at` in `level`.
     #[inline]
     fn word(&self, level: usize, at: usize, row: usize) -> &AtomicU64 {
+        hook::touched();
         &self.levels[level][at * LINE + row]
     }
 
@@ -88,6 +92,14 @@ impl<'m> Index<'m> {
         self.word(0, group, row).fetch_and(!bits, Ordering::SeqCst);
     }
 
+    /// The items that are held.
+    pub(crate) fn held(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.levels[0].len() / LINE).flat_map(|group| {
+            let bits = self.group(group, HELD);
+            (0..WORD).filter(move |at| bits >> at & 1 == 1).map(move |at| group * WORD + at)
+        })
+    }
+
     /// Makes sure that the item stands in the row of its class.
     #[inline]
     pub(crate) fn set(&self, item: usize, class: u32) {
@@ -109,25 +121,43 @@ impl<'m> Index<'m> {
 
     /// Clears the item's bit in a row; the caller looks at the item's free bits after this (see the top).
     pub(crate) fn clear(&self, item: usize, class: u32) {
-        self.clear_from(0, item, class);
+        self.clear_bits(0, item / WORD, 1 << (item % WORD), class);
+    }
+
+    /// The same for `bits` of the 64 items of a group.
+    pub(crate) fn clear_group(&self, group: usize, bits: u64, class: u32) {
+        self.clear_bits(0, group, bits, class);
     }
 
     /// Clears the item's bit in every row of a class.
     pub(crate) fn clear_all(&self, item: usize) {
+        self.clear_others(item, None);
+    }
+
+    /// Sets the item's bit in the row of its class, and clears it in the others. The caller looks at the item's free
+    /// bits after this too; until then it is not hidden, should the caller stop.
+    pub(crate) fn correct(&self, item: usize, class: Option<u32>) {
+        if let Some(class) = class {
+            self.set(item, class);
+        }
+        self.clear_others(item, class);
+    }
+
+    fn clear_others(&self, item: usize, kept: Option<u32>) {
         for class in 0..CLASSES {
-            if self.has(item, class as usize) {
+            if kept != Some(class) && self.has(item, class as usize) {
                 self.clear(item, class);
             }
         }
     }
 
-    fn clear_from(&self, level: usize, at: usize, class: u32) {
-        let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
-        let left = word.fetch_and(!bit, Ordering::SeqCst) & !bit;
+    fn clear_bits(&self, level: usize, at: usize, bits: u64, class: u32) {
+        let word = self.word(level, at, class as usize);
+        let left = word.fetch_and(!bits, Ordering::SeqCst) & !bits;
         if left == 0 && level + 1 < LEVELS {
-            self.clear_from(level + 1, at / WORD, class);
+            self.clear_bits(level + 1, at / WORD, 1 << (at % WORD), class);
             if word.load(Ordering::SeqCst) != 0 {
-                self.set_from(level + 1, at / WORD, class);
+                self.set_from(level + 1, at, class);
             }
         }
     }

@@ -7,14 +7,14 @@
 //!            base                                        address = base + 4096 × (frame - first)
 //! ```
 //!
-//! - **R1** For each frame that `frames` manages, the 4096 bytes at its place are memory that is this region's as long as the region lives,
-//!   all under the provenance of `base`.
+//! - **R1** For each frame that `frames` manages, the 4096 bytes at its place are memory that is this region's as long
+//!   as the region lives, all under the provenance of `base`.
 //! - **R2** A block of `len` bytes is a run of `len / 4096` frames, rounded up, that `frames` has handed out.
 //! - **R3** `base` is a multiple of 4096.
 //!
-//! A block shrinks in place by freeing its tail, and grows in place where the frames behind it are free, if the allocator knows no
-//! boundaries. Alignments above 4096 are those of frame numbers: one that does not fall on addresses of the same alignment is
-//! refused, so number the frames by their virtual address where large alignments matter.
+//! A block shrinks in place by freeing its tail, and grows in place where the frames behind it are free, if the
+//! allocator knows no boundaries. Alignments above 4096 are those of frame numbers: one that does not fall on addresses
+//! of the same alignment is refused, so number the frames by their virtual address where large alignments matter.
 //!
 //! Cost: that of `frames`, and some arithmetic.
 
@@ -73,9 +73,10 @@ impl<F: FrameAllocator> Region<F> {
     /// [`FrameError::InvalidAlignment`]: `base` is no multiple of 4096.
     ///
     /// # Safety
-    /// For each frame that `frames` [manages](FrameAllocator::manages), the 4096 bytes at `base` plus 4096 times its number from the first of
-    /// the span are readable and writable through `base`, in one piece of memory of at most `isize::MAX` bytes, and stay so
-    /// while the region lives; nobody else uses those of frames that the region has been handed out.
+    /// For each frame that `frames` [manages](FrameAllocator::manages), the 4096 bytes at `base` plus 4096 times its
+    /// number from the first of the span are readable and writable through `base`, in one piece of memory of at most
+    /// `isize::MAX` bytes, and stay so while the region lives; nobody else uses those of frames that the region has
+    /// been handed out.
     pub unsafe fn new(base: NonNull<u8>, frames: F) -> Result<Self, FrameError> {
         if base.addr().get().is_multiple_of(BYTES) {
             Ok(Self { base, first: frames.span().start.0, frames })
@@ -112,8 +113,8 @@ impl<F: FrameAllocator> Region<F> {
     }
 }
 
-// SAFETY: by R2 and clause 1 of frames, blocks are runs that no other block has; by R1 their bytes are memory; runs are aligned as asked,
-// and addresses with them (`request`); refusals of `frames` change nothing.
+// SAFETY: by R2 and clause 1 of frames, blocks are runs that no other block has; by R1 their bytes are memory; runs are
+// aligned as asked, and addresses with them (`request`); refusals of `frames` change nothing.
 unsafe impl<F: FrameAllocator> Allocator for Region<F> {
     #[inline]
     fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {

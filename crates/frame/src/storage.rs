@@ -5,7 +5,8 @@
 //!  a backing's block      [     the same, exactly                                         ]   goes back when dropped
 //! ```
 //!
-//! - **S1** `words` is reached through this value alone, from its making until it is dropped, by atomic operations only.
+//! - **S1** `words` is reached through this value alone, from its making until it is dropped, by atomic operations
+//!   only.
 //! - **S2** `taken` is a block of its backing, with the length and alignment that it was asked for; it goes back once.
 //!
 //! Cost: none while the allocator works.
@@ -46,8 +47,8 @@ impl<'m, B> Storage<'m, B> {
         let lines = lines.get_mut(..count.div_ceil(LINE)).ok_or(FrameError::InvalidSize)?;
         lines.iter_mut().for_each(|line| line.0 = [0; LINE]);
         let atomics = core::ptr::from_mut(lines).cast::<AtomicU64>();
-        // SAFETY: an `AtomicU64` has the size and the bits of a `u64`, and lines are aligned to more than it needs; `count` of them
-        // lie in the lines, which are this function's alone for 'm (S1).
+        // SAFETY: an `AtomicU64` has the size and the bits of a `u64`, and lines are aligned to more than it needs;
+        // `count` of them lie in the lines, which are this function's alone for 'm (S1).
         Ok(Self { words: unsafe { slice::from_raw_parts(atomics, count) }, taken: None })
     }
 
@@ -75,7 +76,8 @@ impl<'m, B> Storage<'m, B> {
 impl<B> Drop for Storage<'_, B> {
     fn drop(&mut self) {
         if let Some(Taken { backing, memory, free }) = self.taken.take() {
-            // SAFETY: by S2; what was made of the words is dropped with the allocator that holds both, and lends them to nobody.
+            // SAFETY: by S2; what was made of the words is dropped with the allocator that holds both, and lends them
+            // to nobody.
             unsafe { free(backing, memory) };
         }
     }

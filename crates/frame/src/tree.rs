@@ -8,20 +8,22 @@
 //!  └─────────────┘                             order 3
 //! ```
 //!
-//! A unit is 2^leaf frames: one for the buddy allocator on its own, 512 beneath the hybrid one, where a word is 128 MiB. To free is to set
-//! bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a run is several words, claimed from
-//! the first to the last and put back where one fails.
+//! A unit is 2^leaf frames: one for the buddy allocator on its own, 512 beneath the hybrid one, where a word is 128
+//! MiB. To free is to set bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a
+//! run is several words, claimed from the first to the last and put back where one fails.
 //!
-//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an atomic step that
-//!   saw it one.
+//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an
+//!   atomic step that saw it one.
 //! - **T2** A run of several words is claimed in the order of the words, and put back whole where one fails.
-//! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of the index).
+//! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of
+//!   the index).
 //! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
 //!
-//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n words, and those
-//! that are looked at in vain. Put: one step a word, and up to 3 words of the index.
+//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n
+//! words, and those that are looked at in vain. Put: one step a word, and up to 3 words of the index.
 //!
-//! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others, 2018).
+//! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others,
+//! 2018).
 
 use crate::{
     atomic::{AtomicU64, Ordering},
@@ -117,8 +119,8 @@ impl<'m> Tree<'m> {
         }
     }
 
-    /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the word
-    /// is held then.
+    /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the
+    /// word is held then.
     pub(crate) fn take(&self, order: u32, from: usize, to: usize, hold: bool) -> Option<usize> {
         if order > WORD_ORDER {
             return self.take_words(1 << (order - WORD_ORDER), from, to);
@@ -126,7 +128,6 @@ impl<'m> Tree<'m> {
         for class in order..=WORD_ORDER {
             let mut at = from / WORD;
             while let Some(word) = self.index.next(class, at) {
-                hook::touched();
                 if word * WORD >= to {
                     break;
                 }
@@ -134,17 +135,20 @@ impl<'m> Tree<'m> {
                 if if hold { self.index.mark(word, HELD) } else { self.index.has(word, HELD) } {
                     continue;
                 }
+                if hold {
+                    // Before anything else, so that a thread that stops leaves nothing behind but the hold.
+                    self.index.clear_all(word);
+                }
                 if let Some(unit) = self.take_in(word, order, from, to) {
-                    if hold {
-                        self.index.clear_all(word); // Or they would say too much when the hold ends.
-                    }
                     return Some(unit);
                 }
                 if hold {
-                    self.index.clear_all(word);
                     self.let_go(word);
-                } else if word::max_order(self.load(word)).is_none_or(|order| order < class) {
-                    self.index.clear_all(word);
+                    continue;
+                }
+                let order = word::max_order(self.load(word));
+                if order.is_none_or(|order| order < class) {
+                    self.index.correct(word, order);
                     self.settle(word);
                 }
             }
@@ -157,6 +161,13 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
+            let free = self.load(found);
+            if free != !0 {
+                self.index.correct(found, word::max_order(free));
+                self.settle(found);
+                at = found + 1;
+                continue;
+            }
             // By T4 what is aligned is the absolute number.
             let start = (found + self.first).next_multiple_of(count) - self.first;
             if start + count > to / WORD || start + count > self.words.len() {
@@ -164,7 +175,11 @@ impl<'m> Tree<'m> {
             }
             match (start..start + count).find(|&word| self.load(word) != !0) {
                 Some(taken) => at = taken + 1,
-                None if self.claim_words(start, count) => return Some(start * WORD),
+                None if self.claim_words(start, count) => {
+                    // All units are the caller's, so that nothing that is free goes unseen.
+                    word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
+                    return Some(start * WORD);
+                }
                 None => at = start,
             }
         }
@@ -172,8 +187,8 @@ impl<'m> Tree<'m> {
 
     /// Claims whole words, or nothing (T2).
     fn claim_words(&self, start: usize, count: usize) -> bool {
-        hook::between();
         for word in start..start + count {
+            hook::between();
             hook::touched();
             // Acquire: pairs with the put of the units (T1).
             if self.words[word].compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {

@@ -12,7 +12,8 @@
 //! - **I1** An aligned run of order k begins at a multiple of 2^k and has 2^k ones.
 //! - **I2** Halving finds it: `x & (x >> 2^(k-1))` has a one where two runs of order k-1 are neighbours.
 //!
-//! Cost: at most 6 steps a word, 9 a block. Plain integers: tested over every run of a word and against one bit after another.
+//! Cost: at most 6 steps a word, 9 a block. Plain integers: tested over every run of a word and against one bit after
+//! another.
 #![forbid(unsafe_code)]
 
 use crate::shape::WORDS_ORDER;
@@ -78,14 +79,16 @@ pub(crate) const fn max_order(word: u64) -> Option<u32> {
     Some(order)
 }
 
-/// The order of the largest aligned run that `bit`, which is one, lies in. Without a branch: which bits are free is as good as random.
+/// The order of the largest aligned run that `bit`, which is one, lies in. Without a branch: which bits are free is as
+/// good as random.
 #[inline]
 pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
     let mut runs = word;
     let mut order = 0;
     let mut step = 0;
     while step < WORD_ORDER {
-        // By I2 a one is where a run of order `step + 1` begins; each larger run holds the smaller ones, so they are counted.
+        // By I2 a one is where a run of order `step + 1` begins; each larger run holds the smaller ones, so they are
+        // counted.
         runs &= runs >> (1 << step);
         order += (runs >> (bit & !((2 << step) - 1))) as u32 & 1;
         step += 1;

@@ -1,5 +1,5 @@
-//! Aging: after 200 rounds of freeing a random 30 % and filling up again to half load with runs of all kinds, how many 2 MiB blocks
-//! are free, beside what first fit leaves that searches the whole memory for the lowest place.
+//! Aging: after 200 rounds of freeing a random 30 % and filling up again to half load with runs of all kinds, how many
+//! 2 MiB blocks are free, beside what first fit leaves that searches the whole memory for the lowest place.
 
 use terrace_core::SystemAllocator;
 use terrace_frame::{Frame, FrameAllocator, Frames, HybridAllocator, MemoryMap, Order};

@@ -1,16 +1,16 @@
-//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production files themselves,
-//! with blocks of two words.
+//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production
+//! files themselves, with blocks of two words.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p terrace-frame --release --test 'loom_*' --target-dir target/loom
 //! ```
 //!
-//! What holds in every order: no frame has two owners, who gets a frame has seen what was done to it before, and what was freed is
-//! found again. Each ordering that the files ask for is needed: weakened alone, it makes a model fail.
+//! What holds in every order: no frame has two owners, who gets a frame has seen what was done to it before, and what
+//! was freed is found again. Each ordering that the files ask for is needed: weakened alone, it makes a model fail.
 //!
-//! Loom has no order of all `SeqCst` accesses, but one of `SeqCst` fences. So here a `SeqCst` step that writes is one that
-//! acquires and releases, with such a fence behind it, and a `SeqCst` load one that acquires: of what the files rest on (write here, then
-//! read there, against the same crosswise) that is all.
+//! Loom has no order of all `SeqCst` accesses, but one of `SeqCst` fences. So here a `SeqCst` step that writes is one
+//! that acquires and releases, with such a fence behind it, and a `SeqCst` load one that acquires: of what the files
+//! rest on (write here, then read there, against the same crosswise) that is all.
 #![cfg(loom)]
 #![allow(dead_code, reason = "the production files are compiled whole, and a model uses its part")]
 
@@ -309,6 +309,20 @@ fn return_and_take() {
     assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
 }
 
+/// One thread has a whole block, uses it, and gives all but a frame of it to the bitmap, where another takes one.
+fn filled() {
+    let model = Bitmap::new(BLOCK);
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        if let Some(frame) = other.blocks.take_bit(0) {
+            other.own(frame, 1);
+        }
+    });
+    model.own(0, 3);
+    model.blocks.fill(0, 1);
+    thread.join().unwrap();
+}
+
 #[test]
 fn a_frame_has_one_owner_at_a_time() {
     check(BOUND, one_frame);
@@ -337,6 +351,16 @@ fn units_have_one_owner_at_a_time() {
 #[test]
 fn a_block_goes_back_whole() {
     check(Some(2), two_halves);
+}
+
+#[test]
+fn a_new_block_is_filled_for_all() {
+    check(BOUND, filled);
+}
+
+#[test]
+fn what_fills_a_new_block_must_release() {
+    fails_without(("store", Ordering::Release), BOUND, filled);
 }
 
 #[test]

@@ -287,6 +287,21 @@ fn every_allocator_passes_over_every_backing() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Correct programs are never reported: each layer above once more, with a layer over it that looks for mistakes.
+#[test]
+fn no_allocator_is_reported_under_debug() {
+    let options = Programs { count: 16, failures: false, ..Programs::default() };
+    for (name, layer) in &LAYERS {
+        let summary = programs(&options, |start, check| {
+            layer(start, &start.backing(), &mut |allocator| {
+                check(&DebugAllocator::with_handler(allocator, DebugConfig::new(), no_report));
+            });
+        });
+        let summary = summary.unwrap_or_else(|failure| panic!("debug over {name}: {failure}"));
+        assert!(summary.steps > 0, "debug over {name}: nothing was run");
+    }
+}
+
 /// What a program sees of a correct stack is no breach.
 #[test]
 fn a_program_runs_clean_over_monitors() {

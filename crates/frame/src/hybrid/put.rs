@@ -1,4 +1,5 @@
-//! How frames come back to a hybrid allocator: whole blocks to the buddy, parts of blocks to the bitmap, and from there on as blocks.
+//! How frames come back to a hybrid allocator: whole blocks to the buddy, parts of blocks to the bitmap, and from there
+//! on as blocks.
 //!
 //! ```text
 //!  a run that comes back    [ part │ block │ block │ block │ part ]

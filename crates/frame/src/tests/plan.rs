@@ -38,6 +38,7 @@ fn metadata_is_as_small_as_promised() {
         assert!(share(frames, bitmap_bytes(frames)) <= 0.0033);
     }
     assert!(share(1 << 20, hybrid_bytes(1 << 20, 2)) <= 0.0032);
+    assert!(share(1 << 20, buddy_bytes(1 << 20, Order::MIN)) <= 0.0039);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! One judge for every allocator of frames: random programs against a set of frames, and the contract's clauses one by one.
+//! One judge for every allocator of frames: random programs against a set of frames, and the contract's clauses one by
+//! one.
 //!
 //! ```text
 //!  program  ──▶ allocator   what it gives: disjoint, exact, aligned, within, in the map
