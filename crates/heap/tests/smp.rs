@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{num::NonZeroUsize, ptr::NonNull, rc::Rc};
+use std::{cell::Cell, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
 use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
@@ -285,6 +285,46 @@ unsafe impl Decommit for Pages {
         unsafe { pages.cast::<u8>().write_bytes(0, pages.len()) };
         true
     }
+}
+/// As the processors in a kernel: a caller has now this number, now that one, and at times none.
+#[derive(Default)]
+struct Wandering {
+    turns: Cell<usize>,
+    inside: Cell<Option<usize>>,
+}
+
+// SAFETY: for one thread, which has each number until it leaves.
+unsafe impl Slots for Wandering {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn enter(&self) -> usize {
+        assert_eq!(self.inside.get(), None, "entered twice");
+        self.turns.set(self.turns.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        let number = (self.turns.get() >> 33) % 3;
+        self.inside.set(Some(number));
+        number
+    }
+
+    fn leave(&self, number: usize) {
+        assert_eq!(self.inside.take(), Some(number), "every `leave` ends an `enter`");
+    }
+
+    fn adopt(&self, number: usize) -> bool {
+        number <= 2 && self.inside.get().is_none()
+    }
+}
+
+#[test]
+fn whoever_has_no_number_leaves_as_often_as_it_enters() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Wandering::default());
+    for number in 0..1000 {
+        let block = smp.alloc(len(1 + number), Alignment::ONE).expect("memory");
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 1 + number), Alignment::ONE) };
+    }
+    smp.trim();
 }
 
 proptest! {
