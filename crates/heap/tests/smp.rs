@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{cell::Cell, num::NonZeroUsize, ptr::NonNull, rc::Rc};
+use std::{cell::Cell, collections::VecDeque, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
 use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
@@ -325,6 +325,44 @@ fn whoever_has_no_number_leaves_as_often_as_it_enters() {
         unsafe { smp.free(slice(block, 1 + number), Alignment::ONE) };
     }
     smp.trim();
+}
+
+#[test]
+fn no_block_is_lost_where_a_caller_changes_its_number_between_two_steps() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Wandering::default());
+    let mut live = VecDeque::new();
+    for number in 0..50_000 {
+        live.push_back(smp.alloc(len(64), Alignment::ONE).expect("memory"));
+        for _ in 0..(number / 100 % 3).min(live.len()) {
+            let block = live.pop_front().expect("as many as are asked for");
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+        }
+    }
+    for block in live {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    smp.trim();
+    assert_eq!((0..).map_while(|class| smp.class_stats(class)).map(|stats| stats.blocks_out).sum::<usize>(), 0);
+}
+
+#[test]
+fn what_was_freed_replaces_nothing_that_is_at_hand() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Many(1));
+    let blocks: Vec<_> = (0..100).map(|_| smp.alloc(len(64), Alignment::ONE).expect("memory")).collect();
+    let mut live: Vec<_> = blocks[40..].to_vec();
+    for &block in &blocks[..40] {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    live.extend(smp.alloc_freed(64));
+    for block in live {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    smp.trim();
+    assert_eq!(smp.class_stats(3).expect("64 bytes").blocks_out, 0);
 }
 
 proptest! {

@@ -88,12 +88,17 @@ impl Slot {
         true
     }
 
-    /// A block off the freed chain, the rest of which is loaded, where it has a [fair](class::fair) number.
+    /// A block off the freed chain, the rest of which is loaded, where it has a [fair](class::fair) number and nothing is loaded: the
+    /// caller found nothing, but perhaps in another slot.
     ///
     /// # Safety
-    /// The slot is the caller's (I1), its loaded chain of `class` is empty.
+    /// The slot is the caller's (I1); `class` is one.
     #[inline(always)]
     pub(crate) unsafe fn pop_freed(&self, class: usize) -> Option<NonNull<Block>> {
+        // SAFETY: the caller's promise.
+        if !unsafe { get(&self.loaded, class) }.is_null() {
+            return None;
+        }
         // SAFETY: the caller's promise.
         let limit = unsafe { get(&self.limit, class) };
         // SAFETY: the caller's promise.
