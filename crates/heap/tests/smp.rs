@@ -365,6 +365,62 @@ fn what_was_freed_replaces_nothing_that_is_at_hand() {
     assert_eq!(smp.class_stats(3).expect("64 bytes").blocks_out, 0);
 }
 
+/// Pages whose memory the backing keeps are nothing to give back: nobody is told to go on trying.
+#[test]
+fn what_the_backing_does_not_take_back_is_nothing_to_purge() {
+    fn check<A: Allocator>(smp: &SmpAllocator<A, Many>) {
+        let blocks: Vec<_> = (0..1000).map(|_| smp.alloc(len(1000), Alignment::ONE).expect("memory")).collect();
+        for &block in &blocks[1..] {
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, 1000), Alignment::ONE) };
+        }
+        let calls = (0..20).take_while(|_| smp.purge_idle()).count();
+        assert!((1..6).contains(&calls), "{calls} calls");
+        assert!(!smp.purge_idle(), "nothing was freed since");
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(blocks[0], 1000), Alignment::ONE) };
+    }
+    check(&SmpAllocator::new(SystemAllocator, Many(1)));
+    check(&SmpAllocator::with_decommit(Stubborn, Many(1)));
+}
+
+/// Takes no memory back, as a system where the program has locked its pages.
+struct Stubborn;
+
+// SAFETY: the system allocator's blocks.
+unsafe impl Allocator for Stubborn {
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        SystemAllocator.alloc(len, alignment.max(align(4096)))
+    }
+
+    unsafe fn resize(&self, _memory: NonNull<[u8]>, _alignment: Alignment, _new_len: NonZeroUsize) -> bool {
+        false
+    }
+
+    unsafe fn remap(&self, _: NonNull<[u8]>, _: Alignment, _: NonZeroUsize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on as it was asked.
+        unsafe { SystemAllocator.free(memory, alignment.max(align(4096))) }
+    }
+}
+
+// SAFETY: blocks begin at multiples of a page; what they do not fill is nobody's.
+unsafe impl PageSize for Stubborn {
+    fn page_size(&self) -> Alignment {
+        align(4096)
+    }
+}
+
+// SAFETY: changes nothing, and says so.
+unsafe impl Decommit for Stubborn {
+    unsafe fn decommit(&self, _pages: NonNull<[u8]>) -> bool {
+        false
+    }
+}
+
 proptest! {
     #![proptest_config(cases(1))]
     #[test]

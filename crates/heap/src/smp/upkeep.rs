@@ -57,14 +57,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             found |= self.depot(class).chains() > 0;
         }
         self.empty_runs();
-        let (idle, dirty) = {
-            let mut state = self.state();
-            (state.idle_pages(), state.dirty)
+        let (dirty, idle) = {
+            let state = self.state();
+            (state.dirty, state.idle_pages())
         };
         if dirty > 0 {
             self.purge_to(dirty - idle);
         }
-        found || dirty > 0
+        // What stays was there now, so it is idle next time. Idle pages that the backing did not take are no reason for a further call.
+        let left = self.state().note_idle_pages();
+        found || idle < dirty || left < dirty
     }
 
     /// Whether there were more than 4 MiB of free pages since [`purge_idle`](Self::purge_idle) was called: worth a timer or a thread that calls it, until
