@@ -209,6 +209,25 @@ fn out_of_memory_leaves_all_blocks_intact() {
     }
 }
 
+#[test]
+fn the_bytes_of_medium_blocks_are_told() {
+    for count in [1, 5000] {
+        let smp = SmpAllocator::new(SystemAllocator, Many(count));
+        let (mut live, mut bytes) = (Vec::new(), 0);
+        for number in 0..200usize {
+            let asked = if number.is_multiple_of(2) { 1 + number * 100 } else { 32_769 + number * 1000 };
+            live.push((smp.alloc(len(asked), Alignment::ONE).expect("memory"), asked));
+            bytes += if number.is_multiple_of(2) { 0 } else { asked.next_multiple_of(4096) };
+            assert_eq!(smp.medium_bytes(), bytes);
+        }
+        for (block, asked) in live {
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, asked), Alignment::ONE) };
+        }
+        assert_eq!(smp.medium_bytes(), 0);
+    }
+}
+
 /// In large regions a run may have more pages than fit beside its address in a word.
 #[test]
 fn long_runs_of_large_regions_come_back_and_do_not_overlap() {

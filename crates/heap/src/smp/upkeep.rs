@@ -8,7 +8,7 @@ use terrace_sync::{Slots, atomic::Ordering};
 use super::{
     ClassStats, KEEP, PURGE_MILLIS, SmpAllocator,
     chain::Block,
-    class::{self, CLASSES, size},
+    class::{self, CLASSES, PAGE, size},
     magazine::Slot,
 };
 
@@ -182,6 +182,15 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let (slabs, blocks_out) = (depot.slabs, depot.blocks_out);
         let blocks_in_depot = depot.chains() as usize * usize::from(class::batch(number));
         Some(ClassStats { size: size(number), slabs, blocks_out, blocks_in_depot })
+    }
+
+    /// Bytes of live medium blocks, which are pages of the regions. While other threads work, what it is about.
+    pub fn medium_bytes(&self) -> usize {
+        let slabs: usize = (0..CLASSES).map(|class| self.depot(class).slabs * class::slab_pages(class)).sum();
+        // Relaxed: the runs are not followed.
+        let at_hand: usize = self.runs.iter().map(|run| run.load(Ordering::Relaxed) % PAGE).sum();
+        let table = if self.table.load(Ordering::Relaxed).is_null() { None } else { self.table_pages() };
+        self.state().used.saturating_sub(slabs + at_hand + table.unwrap_or(0)) * PAGE
     }
 
     /// Takes every lock, for the moment before a fork. Nothing of this allocator may be called by the thread until
