@@ -24,7 +24,7 @@
 //! - **I3** `reserve` is null or a chain of exactly `batch` blocks. It is put there and taken out by exchanges, so that who purges
 //!   what is idle can take it from a running thread; who takes it out has it.
 //!
-//! Cost: `pop` is two loads and a store, `push` three loads and three stores; 26 bytes a class.
+//! Cost: `pop` is two loads and a store, `push` two loads and three stores; 26 bytes a class.
 
 use core::ptr::{self, NonNull};
 
