@@ -26,7 +26,7 @@
 //! | [`free_by_address`](SmpAllocator::free_by_address), [`size_by_address`](SmpAllocator::size_by_address), [`remap_by_address`](SmpAllocator::remap_by_address) | the same blocks for a caller who has the address alone, as C's `free` and `realloc` |
 //! | [`GoodSize`], [`Owns`] | |
 //! | [`trim`](SmpAllocator::trim), [`purge_idle`](SmpAllocator::purge_idle), [`has_idle`](SmpAllocator::has_idle) | give back what is not used now; what has not been used for a while |
-//! | [`class_stats`](SmpAllocator::class_stats) | slabs and blocks of each size class |
+//! | [`class_stats`](SmpAllocator::class_stats), [`medium_bytes`](SmpAllocator::medium_bytes) | slabs and blocks of each size class; what the blocks above have |
 //! | [`lock_for_fork`](SmpAllocator::lock_for_fork), [`unlock_after_fork`](SmpAllocator::unlock_after_fork) | for the handlers of a fork |
 //!
 //! ```

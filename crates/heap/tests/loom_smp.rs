@@ -321,19 +321,33 @@ fn reserve() {
 fn runs() {
     let slots = ModelSlots { numbers: Numbers::new(), count: 2 };
     let smp: Arc<SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>> = Arc::new(SmpAllocator::new(Ground::new(), slots));
-    fn work(smp: &SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>) {
-        let start = smp.alloc_page();
-        support::write(start.addr().get(), 16);
-        // SAFETY: allocated above.
-        unsafe { smp.free_page(start) };
-    }
-    work(&smp);
+    use_page(&smp);
     let other = Arc::clone(&smp);
-    let thread = thread::spawn(move || work(&other));
-    work(&smp);
+    let thread = thread::spawn(move || use_page(&other));
+    use_page(&smp);
     thread.join().unwrap();
     smp.trim();
     assert_eq!(smp.backing().live(), 0, "every region has come back");
+}
+
+/// Runs at hand are given back by who purges, and serve again.
+fn runs_emptied() {
+    let slots = ModelSlots { numbers: Numbers::new(), count: 2 };
+    let smp: Arc<SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>> = Arc::new(SmpAllocator::new(Ground::new(), slots));
+    let other = Arc::clone(&smp);
+    let thread = thread::spawn(move || use_page(&other));
+    smp.purge_idle();
+    use_page(&smp);
+    thread.join().unwrap();
+    smp.trim();
+    assert_eq!(smp.backing().live(), 0, "every region has come back");
+}
+
+fn use_page(smp: &SmpAllocator<Ground, ModelSlots, { 2 * BYTES }>) {
+    let start = smp.alloc_page();
+    support::write(start.addr().get(), 16);
+    // SAFETY: allocated above.
+    unsafe { smp.free_page(start) };
 }
 
 fn region(number: usize) -> NonNull<u8> {
@@ -415,6 +429,11 @@ fn runs_at_hand_go_from_thread_to_thread() {
 }
 
 #[test]
+fn runs_at_hand_are_given_back_by_who_purges() {
+    check(Some(2), runs_emptied);
+}
+
+#[test]
 fn regions_are_found_while_others_come_and_go() {
     check(Some(2), registry);
 }
@@ -483,6 +502,11 @@ fn a_run_at_hand_must_be_released() {
 #[test]
 fn a_run_at_hand_must_be_acquired() {
     fails_without(("run.compare_exchange(held, 0, Ordering::Acquire", Ordering::Acquire), RACE, Some(2), runs);
+}
+
+#[test]
+fn a_run_at_hand_must_be_acquired_by_who_purges() {
+    fails_without(("AtomicUsize::swap", Ordering::Acquire), RACE, Some(2), runs_emptied);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{num::NonZeroUsize, ptr::NonNull, rc::Rc};
+use std::{cell::Cell, collections::VecDeque, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
 use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
@@ -209,6 +209,25 @@ fn out_of_memory_leaves_all_blocks_intact() {
     }
 }
 
+#[test]
+fn the_bytes_of_medium_blocks_are_told() {
+    for count in [1, 5000] {
+        let smp = SmpAllocator::new(SystemAllocator, Many(count));
+        let (mut live, mut bytes) = (Vec::new(), 0);
+        for number in 0..200usize {
+            let asked = if number.is_multiple_of(2) { 1 + number * 100 } else { 32_769 + number * 1000 };
+            live.push((smp.alloc(len(asked), Alignment::ONE).expect("memory"), asked));
+            bytes += if number.is_multiple_of(2) { 0 } else { asked.next_multiple_of(4096) };
+            assert_eq!(smp.medium_bytes(), bytes);
+        }
+        for (block, asked) in live {
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, asked), Alignment::ONE) };
+        }
+        assert_eq!(smp.medium_bytes(), 0);
+    }
+}
+
 /// In large regions a run may have more pages than fit beside its address in a word.
 #[test]
 fn long_runs_of_large_regions_come_back_and_do_not_overlap() {
@@ -284,6 +303,140 @@ unsafe impl Decommit for Pages {
         // SAFETY: the caller's promise: nobody uses them.
         unsafe { pages.cast::<u8>().write_bytes(0, pages.len()) };
         true
+    }
+}
+/// As the processors in a kernel: a caller has now this number, now that one, and at times none.
+#[derive(Default)]
+struct Wandering {
+    turns: Cell<usize>,
+    inside: Cell<Option<usize>>,
+}
+
+// SAFETY: for one thread, which has each number until it leaves.
+unsafe impl Slots for Wandering {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn enter(&self) -> usize {
+        assert_eq!(self.inside.get(), None, "entered twice");
+        self.turns.set(self.turns.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        let number = (self.turns.get() >> 33) % 3;
+        self.inside.set(Some(number));
+        number
+    }
+
+    fn leave(&self, number: usize) {
+        assert_eq!(self.inside.take(), Some(number), "every `leave` ends an `enter`");
+    }
+
+    fn adopt(&self, number: usize) -> bool {
+        number <= 2 && self.inside.get().is_none()
+    }
+}
+
+#[test]
+fn whoever_has_no_number_leaves_as_often_as_it_enters() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Wandering::default());
+    for number in 0..1000 {
+        let block = smp.alloc(len(1 + number), Alignment::ONE).expect("memory");
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 1 + number), Alignment::ONE) };
+    }
+    smp.trim();
+}
+
+#[test]
+fn no_block_is_lost_where_a_caller_changes_its_number_between_two_steps() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Wandering::default());
+    let mut live = VecDeque::new();
+    for number in 0..50_000 {
+        live.push_back(smp.alloc(len(64), Alignment::ONE).expect("memory"));
+        for _ in 0..(number / 100 % 3).min(live.len()) {
+            let block = live.pop_front().expect("as many as are asked for");
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+        }
+    }
+    for block in live {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    smp.trim();
+    assert_eq!((0..).map_while(|class| smp.class_stats(class)).map(|stats| stats.blocks_out).sum::<usize>(), 0);
+}
+
+#[test]
+fn what_was_freed_replaces_nothing_that_is_at_hand() {
+    let smp = Small::with_region_size(Rc::new(Ground::default()), Many(1));
+    let blocks: Vec<_> = (0..100).map(|_| smp.alloc(len(64), Alignment::ONE).expect("memory")).collect();
+    let mut live: Vec<_> = blocks[40..].to_vec();
+    for &block in &blocks[..40] {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    live.extend(smp.alloc_freed(64));
+    for block in live {
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(block, 64), Alignment::ONE) };
+    }
+    smp.trim();
+    assert_eq!(smp.class_stats(3).expect("64 bytes").blocks_out, 0);
+}
+
+/// Pages whose memory the backing keeps are nothing to give back: nobody is told to go on trying.
+#[test]
+fn what_the_backing_does_not_take_back_is_nothing_to_purge() {
+    fn check<A: Allocator>(smp: &SmpAllocator<A, Many>) {
+        let blocks: Vec<_> = (0..1000).map(|_| smp.alloc(len(1000), Alignment::ONE).expect("memory")).collect();
+        for &block in &blocks[1..] {
+            // SAFETY: live, with its length, and not used again.
+            unsafe { smp.free(slice(block, 1000), Alignment::ONE) };
+        }
+        let calls = (0..20).take_while(|_| smp.purge_idle()).count();
+        assert!((1..6).contains(&calls), "{calls} calls");
+        assert!(!smp.purge_idle(), "nothing was freed since");
+        // SAFETY: live, with its length, and not used again.
+        unsafe { smp.free(slice(blocks[0], 1000), Alignment::ONE) };
+    }
+    check(&SmpAllocator::new(SystemAllocator, Many(1)));
+    check(&SmpAllocator::with_decommit(Stubborn, Many(1)));
+}
+
+/// Takes no memory back, as a system where the program has locked its pages.
+struct Stubborn;
+
+// SAFETY: the system allocator's blocks.
+unsafe impl Allocator for Stubborn {
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        SystemAllocator.alloc(len, alignment.max(align(4096)))
+    }
+
+    unsafe fn resize(&self, _memory: NonNull<[u8]>, _alignment: Alignment, _new_len: NonZeroUsize) -> bool {
+        false
+    }
+
+    unsafe fn remap(&self, _: NonNull<[u8]>, _: Alignment, _: NonZeroUsize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on as it was asked.
+        unsafe { SystemAllocator.free(memory, alignment.max(align(4096))) }
+    }
+}
+
+// SAFETY: blocks begin at multiples of a page; what they do not fill is nobody's.
+unsafe impl PageSize for Stubborn {
+    fn page_size(&self) -> Alignment {
+        align(4096)
+    }
+}
+
+// SAFETY: changes nothing, and says so.
+unsafe impl Decommit for Stubborn {
+    unsafe fn decommit(&self, _pages: NonNull<[u8]>) -> bool {
+        false
     }
 }
 

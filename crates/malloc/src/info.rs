@@ -8,7 +8,7 @@ use crate::{HEAP, PAGES};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mallinfo2 {
-    /// Bytes held for small blocks.
+    /// Bytes held in regions, for small and medium blocks.
     pub arena: usize,
     /// Always 0.
     pub ordblks: usize,
@@ -22,7 +22,7 @@ pub struct Mallinfo2 {
     pub usmblks: usize,
     /// Bytes of free blocks in the depots.
     pub fsmblks: usize,
-    /// Bytes in use by small blocks, those included that wait in a thread's magazines.
+    /// Bytes in use by small and medium blocks, those included that wait in a thread's magazines.
     pub uordblks: usize,
     /// The rest of `arena`.
     pub fordblks: usize,
@@ -34,7 +34,7 @@ pub struct Mallinfo2 {
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn mallinfo2() -> Mallinfo2 {
     let held = PAGES.held();
-    let (mut used, mut waiting) = (0, 0);
+    let (mut used, mut waiting) = (HEAP.smp().medium_bytes(), 0);
     for class in (0..).map_while(|number| HEAP.smp().class_stats(number)) {
         used += (class.blocks_out - class.blocks_in_depot) * class.size;
         waiting += class.blocks_in_depot * class.size;

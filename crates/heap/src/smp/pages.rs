@@ -34,7 +34,7 @@ pub(crate) struct State<const BYTES: usize> {
     open: *mut u8,
     /// Free pages that may hold memory of the machine.
     pub(crate) dirty: usize,
-    /// Those of them that have been so since [`idle_pages`](Self::idle_pages) was asked.
+    /// Those of them that have been so since [`note_idle_pages`](Self::note_idle_pages).
     idle: usize,
     /// Pages in runs.
     pub(crate) used: usize,
@@ -205,11 +205,15 @@ impl<const BYTES: usize> State<BYTES> {
         self.regions * Region::<BYTES>::PLAN.usable() - self.used
     }
 
-    /// Dirty pages that have been so since this was asked before.
-    pub(crate) fn idle_pages(&mut self) -> usize {
-        let idle = self.idle.min(self.dirty);
-        self.idle = self.dirty - idle;
-        idle
+    /// Dirty pages that have been so since they were [noted](Self::note_idle_pages).
+    pub(crate) fn idle_pages(&self) -> usize {
+        self.idle.min(self.dirty)
+    }
+
+    /// Notes all dirty pages, to be told from those to come; how many there are.
+    pub(crate) fn note_idle_pages(&mut self) -> usize {
+        self.idle = self.dirty;
+        self.dirty
     }
 
     /// The first region, from `open` on, that has no run.

@@ -13,7 +13,7 @@
 
 use super::class::PAGE;
 
-/// The smallest region: room for its books, a slot table of a quarter, and the largest slab.
+/// The smallest region: room for its books, a slot table in the rest of its first half, and the largest slab.
 pub(crate) const SMALLEST: usize = 64 << 10;
 /// The largest: page numbers are kept in 16 bits.
 pub(crate) const LARGEST: usize = 256 << 20;

@@ -265,6 +265,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             self.slots.leave(number);
             if self.slots.claim() {
                 number = self.slots.enter();
+                if number == 0 {
+                    self.slots.leave(number);
+                }
             }
         }
         let common = (number == 0).then(|| self.common.lock(|tries| self.slots.pause(tries)));
@@ -362,6 +365,8 @@ pub(super) struct Seat<'a, S: Slots> {
 
 impl<S: Slots> Drop for Seat<'_, S> {
     fn drop(&mut self) {
-        self.slots.leave(self.number);
+        if self.number != 0 {
+            self.slots.leave(self.number);
+        } // Who has none has left already.
     }
 }

@@ -8,7 +8,7 @@ use terrace_sync::{Slots, atomic::Ordering};
 use super::{
     ClassStats, KEEP, PURGE_MILLIS, SmpAllocator,
     chain::Block,
-    class::{self, CLASSES, size},
+    class::{self, CLASSES, PAGE, size},
     magazine::Slot,
 };
 
@@ -57,14 +57,16 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             found |= self.depot(class).chains() > 0;
         }
         self.empty_runs();
-        let (idle, dirty) = {
-            let mut state = self.state();
-            (state.idle_pages(), state.dirty)
+        let (dirty, idle) = {
+            let state = self.state();
+            (state.dirty, state.idle_pages())
         };
         if dirty > 0 {
             self.purge_to(dirty - idle);
         }
-        found || dirty > 0
+        // What stays was there now, so it is idle next time. Idle pages that the backing did not take are no reason for a further call.
+        let left = self.state().note_idle_pages();
+        found || idle < dirty || left < dirty
     }
 
     /// Whether there were more than 4 MiB of free pages since [`purge_idle`](Self::purge_idle) was called: worth a timer or a thread that calls it, until
@@ -180,6 +182,15 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         let (slabs, blocks_out) = (depot.slabs, depot.blocks_out);
         let blocks_in_depot = depot.chains() as usize * usize::from(class::batch(number));
         Some(ClassStats { size: size(number), slabs, blocks_out, blocks_in_depot })
+    }
+
+    /// Bytes of live medium blocks, which are pages of the regions. While other threads work, what it is about.
+    pub fn medium_bytes(&self) -> usize {
+        let slabs: usize = (0..CLASSES).map(|class| self.depot(class).slabs * class::slab_pages(class)).sum();
+        // Relaxed: the runs are not followed.
+        let at_hand: usize = self.runs.iter().map(|run| run.load(Ordering::Relaxed) % PAGE).sum();
+        let table = if self.table.load(Ordering::Relaxed).is_null() { None } else { self.table_pages() };
+        self.state().used.saturating_sub(slabs + at_hand + table.unwrap_or(0)) * PAGE
     }
 
     /// Takes every lock, for the moment before a fork. Nothing of this allocator may be called by the thread until
