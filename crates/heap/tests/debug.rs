@@ -13,7 +13,7 @@ use support::{
 use terrace_core::{Alignment, Allocator, AllocatorExt, GoodSize, Owns, Reset, ResetMode, Stats, SystemAllocator};
 use terrace_heap::{
     ArenaAllocator, DebugAllocator, DebugConfig, FixedBufferAllocator,
-    debug::{Handler, Mistake, Report},
+    debug::{Describe, Handler, Mistake, Report},
 };
 
 #[test]
@@ -430,6 +430,40 @@ fn a_handler_may_allocate_and_free_in_the_allocator_that_calls_it() {
     assert_eq!(DEBUG.stats().current_allocations, 0);
 }
 
+/// Whatever it is asked: how addresses are named, too.
+#[test]
+fn a_handler_that_is_asked_for_names_may_allocate_and_free_in_the_allocator_that_asks() {
+    struct Naming;
+
+    impl Handler for Naming {
+        fn report(&self, _: &Report) {
+            let known = DEBUG.alloc(len(1), align(1)).ok().and_then(|made| DEBUG.explain(made.as_ptr()));
+            assert!(known.is_some());
+        }
+
+        fn describe(&self) -> Option<Describe> {
+            let memory = block(&DEBUG, 100);
+            // SAFETY: live, not used again.
+            unsafe { free(&DEBUG, memory) };
+            None
+        }
+
+        fn pause(&self, _: u32) {
+            eprintln!("this thread waits for itself");
+            std::process::abort();
+        }
+    }
+
+    static DEBUG: DebugAllocator<SystemAllocator, Naming> =
+        DebugAllocator::with_handler(SystemAllocator, DebugConfig::new(), Naming);
+    let memory = block(&DEBUG, 24);
+    // SAFETY: a canary.
+    unsafe { poke(memory, 24) };
+    // SAFETY: live; it may move, and is not used again.
+    let _ = unsafe { DEBUG.remap(memory, WORD, len(20)) };
+    assert_eq!(DEBUG.check_for_leaks().mistakes, 1);
+}
+
 /// An over-aligned block keeps its alignment, and its canaries.
 #[test]
 fn strict_alignments_are_kept() {
@@ -456,6 +490,36 @@ fn what_no_memory_holds_is_refused() {
     }
 }
 
+/// Panics at the question of this name.
+struct AtEase(String);
+
+impl AtEase {
+    fn asked(&self, question: &str) {
+        assert_ne!(self.0, question, "at ease");
+    }
+}
+
+impl Handler for AtEase {
+    const WALKS: bool = true;
+
+    fn report(&self, _: &Report) {}
+
+    fn thread(&self) -> usize {
+        self.asked("thread");
+        0
+    }
+
+    fn capture(&self, _: &mut [usize]) -> usize {
+        self.asked("capture");
+        0
+    }
+
+    fn describe(&self) -> Option<Describe> {
+        self.asked("describe");
+        None
+    }
+}
+
 /// What ends the process happens in a child: this test started again, with the case in a variable.
 #[test]
 fn the_default_handler_prints_and_aborts_but_at_a_leak_and_a_panic_in_a_handler_aborts() {
@@ -475,6 +539,11 @@ fn the_default_handler_prints_and_aborts_but_at_a_leak_and_a_panic_in_a_handler_
             let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&debug)));
             return println!("unwound: {}", unwound.is_err());
         }
+        Ok(question @ ("thread" | "capture" | "describe")) => {
+            let debug = DebugAllocator::with_handler(SystemAllocator, DebugConfig::new(), AtEase(question.to_owned()));
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&debug)));
+            return println!("unwound: {}", unwound.is_err());
+        }
         Ok(_) => {
             let debug = DebugAllocator::new(SystemAllocator);
             let _ = block(&debug, 24);
@@ -488,6 +557,9 @@ fn the_default_handler_prints_and_aborts_but_at_a_leak_and_a_panic_in_a_handler_
     for (case, aborts, said) in [
         ("mistake", true, "terrace: double free of 24 bytes at 0x"),
         ("panic", true, "the handler of a DebugAllocator panicked"),
+        ("thread", true, "the handler of a DebugAllocator panicked"),
+        ("capture", true, "the handler of a DebugAllocator panicked"),
+        ("describe", true, "the handler of a DebugAllocator panicked"),
         ("leak", false, "terrace: leak of 24 bytes at 0x"),
     ] {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());

@@ -41,13 +41,13 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// or another call is at work. For a handler of SIGSEGV, say: it takes no lock that is held, and asks nobody for memory.
     #[track_caller]
     pub fn explain(&self, address: *const u8) -> Option<Report> {
+        let describe = self.describe();
         let state = self.state.try_lock()?;
         let extent = |record: &Record| {
             let start = record.base.pointer().addr().get();
             start..start + record.shape.whole
         };
         let record = state.around(address.addr(), extent)?;
-        let describe = self.handler.describe();
         let block = state.block(record.address, describe);
         drop(state);
         let offset = address.addr().wrapping_sub(record.address) as isize;

@@ -10,7 +10,7 @@
 //! panic in it aborts.
 
 use super::report::{Describe, LimitReached, Report};
-use crate::Call;
+use crate::{Call, hook::AbortOnUnwind};
 
 /// Is told of mistakes. Any `Fn(&Report)` is one, which collects them in a test, say.
 pub trait Handler {
@@ -150,18 +150,11 @@ fn wait(tries: u32) {
     }
 }
 
-/// Runs a hook; a panic in it aborts, with or without std (clause 10).
-pub(super) fn calmly(hook: impl FnOnce()) {
-    let abort = AbortOnUnwind;
-    hook();
+/// Runs a hook; a panic in it aborts (clause 10).
+#[inline]
+pub(super) fn calmly<R>(hook: impl FnOnce() -> R) -> R {
+    let abort = AbortOnUnwind("the handler of a DebugAllocator");
+    let answer = hook();
     core::mem::forget(abort);
-}
-
-/// A panic while this is dropped by another panic aborts.
-struct AbortOnUnwind;
-
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        panic!("the handler of a DebugAllocator panicked; an allocator cannot unwind");
-    }
+    answer
 }

@@ -40,10 +40,11 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         let broken = self.broken(&block.record);
         if broken.iter().any(Option::is_some) {
             // For the report alone it goes back to its seat, which is promised.
+            let describe = self.describe();
             let mut state = self.lock(Found::Remap);
             state.seat(&block.record, &block.allocated);
             let address = block.record.address;
-            let about = state.block(address, self.handler.describe());
+            let about = state.block(address, describe);
             if let Some(seat) = state.table.find(address) {
                 state.table.remove(seat);
                 state.changes += 1;

@@ -6,7 +6,7 @@ use terrace_core::{AllocError, Allocator};
 use terrace_sync::Held;
 
 use super::{
-    Block, DebugAllocator, Found, Handler, LimitReached, Mistake, Report,
+    Block, DebugAllocator, Describe, Found, Handler, LimitReached, Mistake, Report,
     config::MAX_FRAMES,
     handler::calmly,
     record::Stamp,
@@ -21,10 +21,15 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         let mut words = [0; MAX_FRAMES];
         let frames = self.config.frames();
         if H::WALKS && frames > 0 {
-            let written = self.handler.capture(&mut words[..frames]).min(frames);
+            let written = calmly(|| self.handler.capture(&mut words[..frames])).min(frames);
             words[written..].fill(0);
         }
-        Caller { stamp: Stamp { site: Location::caller(), thread: self.handler.thread() }, words }
+        Caller { stamp: Stamp { site: Location::caller(), thread: calmly(|| self.handler.thread()) }, words }
+    }
+
+    /// How addresses are named: asked before any lock is taken, too.
+    pub(super) fn describe(&self) -> Option<Describe> {
+        calmly(|| self.handler.describe())
     }
 
     #[inline]
@@ -42,7 +47,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if !self.config.thread_safe {
             self.tell(Mistake::Race, found, 0, None, &self.caller());
         }
-        self.state.lock(|tries| self.handler.pause(tries))
+        self.state.lock(|tries| calmly(|| self.handler.pause(tries)))
     }
 
     #[cold]
@@ -77,7 +82,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// Tells the handler of a mistake, about the block that begins at `block`.
     #[cold]
     pub(super) fn tell(&self, mistake: Mistake, found: Found, address: usize, block: Option<usize>, by: &Caller) {
-        let describe = self.handler.describe();
+        let describe = self.describe();
         let block = block.and_then(|block| self.lock(found).block(block, describe));
         self.tell_of(mistake, found, address, block, by);
     }
@@ -87,7 +92,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if mistake != Mistake::Leak {
             self.mistakes.fetch_add(1, Ordering::Relaxed);
         }
-        let report = Report { mistake, found_in: found, address, block, by: by.moment(self.handler.describe()) };
+        let report = Report { mistake, found_in: found, address, block, by: by.moment(self.describe()) };
         calmly(|| self.handler.report(&report));
     }
 }
