@@ -2,7 +2,13 @@
 
 mod support;
 
-use std::{cell::RefCell, num::NonZeroUsize, ptr::NonNull, thread};
+use std::{
+    cell::RefCell,
+    num::NonZeroUsize,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use proptest::prelude::*;
 use support::{
@@ -462,6 +468,20 @@ fn a_handler_that_is_asked_for_names_may_allocate_and_free_in_the_allocator_that
     // SAFETY: live; it may move, and is not used again.
     let _ = unsafe { DEBUG.remap(memory, WORD, len(20)) };
     assert_eq!(DEBUG.check_for_leaks().mistakes, 1);
+}
+
+/// A block that a report brings is none of those that the check was asked about: so it has an end.
+#[test]
+fn a_handler_that_keeps_a_block_for_each_leak_is_told_of_those_that_were_there() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    static DEBUG: DebugAllocator<SystemAllocator, fn(&Report)> =
+        DebugAllocator::with_handler(SystemAllocator, DebugConfig::new(), |_| {
+            assert!(TOLD.fetch_add(1, Ordering::Relaxed) < 100, "without end");
+            let _kept = block(&DEBUG, 100);
+        });
+    let _leaked = [block(&DEBUG, 24), block(&DEBUG, 24)];
+    assert_eq!(DEBUG.check_for_leaks().leaks, 2);
+    assert_eq!(DEBUG.check_for_leaks().leaks, 4, "each report left one");
 }
 
 /// An over-aligned block keeps its alignment, and its canaries.

@@ -21,7 +21,7 @@ use super::{
 };
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
-    /// Reports every block that is live, and every write past an end or after a free that shows by now. Nothing is freed
+    /// Reports every block that is live when it begins, and every write past an end or after a free that shows by now. Nothing is freed
     /// and nothing ends: it can be asked at any time, also while other threads use the allocator.
     ///
     /// Cost: a look at each block, under the lock one by one; from the beginning again where the handler has allocated meanwhile.
@@ -67,7 +67,11 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         let by = self.caller();
         let mut check = Check::default();
         if self.config.keeps_records() {
-            let round = self.lock(found).begin_round();
+            // What is made later, by a handler that keeps a block for each leak, is no leak of now: else there were no end.
+            let (round, last) = {
+                let mut state = self.lock(found);
+                (state.begin_round(), state.serial)
+            };
             let (mut seat, mut changes) = (0, 0);
             loop {
                 let mut state = self.lock(found);
@@ -78,7 +82,8 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
                 // While the lock is held nobody makes it `Busy` or `Ending`, or gives it back.
                 let whole = matches!(record.state, Life::Live | Life::Quarantined);
                 let broken = if whole { self.broken(&record) } else { [None; 3] };
-                let leaks = self.config.enable_leak_detection && record.is_live() && record.serial > settled;
+                let asked = record.serial > settled && record.serial <= last;
+                let leaks = self.config.enable_leak_detection && record.is_live() && asked;
                 drop(state);
                 if leaks {
                     check.leaks += 1;
