@@ -4,23 +4,28 @@
 //!   register("ring", &RING) ──▶ [("ring", &RING), …] ◀── registered("ring")   the word `ring` in a lab's stack expressions
 //! ```
 //!
-//! A name stands for the same allocator as long as the program runs. Cost: a lock and a walk over a short list.
+//! A name stands for the same allocator as long as the program runs. Cost: a walk over a short list, which only ever grows, at its
+//! end: nobody waits, and an allocator that is asked for memory meanwhile may look around here.
 #![forbid(unsafe_code)]
 
-use core::{error::Error, fmt};
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    vec::Vec,
-};
+use core::{error::Error, fmt, iter};
+use std::{boxed::Box, sync::OnceLock, vec::Vec};
 
 use terrace_core::Allocator;
 
-type Plugin = &'static (dyn Allocator + Sync);
+/// An allocator and its name, and the one that was registered after it.
+struct Plugin {
+    name: &'static str,
+    allocator: &'static (dyn Allocator + Sync),
+    next: Place,
+}
 
-static PLUGINS: Mutex<Vec<(&'static str, Plugin)>> = Mutex::new(Vec::new());
+type Place = OnceLock<Box<Plugin>>;
 
-fn plugins() -> MutexGuard<'static, Vec<(&'static str, Plugin)>> {
-    PLUGINS.lock().unwrap_or_else(PoisonError::into_inner) // Nothing panics between two states of the list.
+static FIRST: Place = Place::new();
+
+fn plugins() -> impl Iterator<Item = &'static Plugin> {
+    iter::successors(FIRST.get(), |plugin| plugin.next.get()).map(|plugin| &**plugin)
 }
 
 /// Why [`register`] has changed nothing.
@@ -65,22 +70,27 @@ pub fn register(name: &'static str, allocator: &'static (dyn Allocator + Sync)) 
     if !begins || !name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
         return Err(RegisterError::NoName);
     }
-    let mut plugins = plugins();
-    if plugins.iter().any(|(taken, _)| *taken == name) {
-        return Err(RegisterError::Taken);
+    let mut new = Box::new(Plugin { name, allocator, next: Place::new() });
+    let mut place = &FIRST;
+    loop {
+        // Made before, so that nobody is asked for memory while the place is taken.
+        match place.set(new) {
+            Ok(()) => return Ok(()),
+            Err(back) => new = back,
+        }
+        let Some(taken) = place.get().filter(|taken| taken.name != name) else { return Err(RegisterError::Taken) };
+        place = &taken.next;
     }
-    plugins.push((name, allocator));
-    Ok(())
 }
 
 /// The allocator of this name.
 pub fn registered(name: &str) -> Option<&'static (dyn Allocator + Sync)> {
-    plugins().iter().find(|(of, _)| *of == name).map(|(_, plugin)| *plugin)
+    plugins().find(|plugin| plugin.name == name).map(|plugin| plugin.allocator)
 }
 
 /// The names that are registered, in the order of their registration.
 pub fn names() -> Vec<&'static str> {
-    plugins().iter().map(|(name, _)| *name).collect()
+    plugins().map(|plugin| plugin.name).collect()
 }
 
 #[cfg(test)]
