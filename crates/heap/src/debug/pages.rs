@@ -44,7 +44,6 @@ impl<A: Allocator> Pages<A> {
     /// # Errors
     /// Where the system refuses: whether all is open as before, so that the block can be freed.
     ///
-    ///
     /// # Safety
     /// `base` is a live block of `backing` with `shape`, all of it open and nobody else's.
     pub unsafe fn guard(self, backing: &A, base: Base, shape: &Shape) -> Result<(), bool> {

@@ -12,7 +12,7 @@ use super::{
     record::Stamp,
     state::{Caller, Denied, Named, State},
 };
-use crate::{Call, CallOp};
+use crate::{Call, CallOp, hook::AbortOnUnwind};
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     /// Who calls: asked before any lock is taken.
@@ -21,7 +21,10 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         let mut words = [0; MAX_FRAMES];
         let frames = self.config.frames();
         if H::WALKS && frames > 0 {
-            let written = calmly(|| self.handler.capture(&mut words[..frames])).min(frames);
+            // As `calmly`, without a closure, which would be one more of this crate's functions on the stack.
+            let abort = AbortOnUnwind("the handler of a DebugAllocator");
+            let written = self.handler.capture(&mut words[..frames]).min(frames);
+            core::mem::forget(abort);
             words[written..].fill(0);
         }
         Caller { stamp: Stamp { site: Location::caller(), thread: calmly(|| self.handler.thread()) }, words }

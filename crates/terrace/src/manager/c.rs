@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A size of 0 is served with a block of its own of one byte, as C allows, so that freeing it with 0 is right and freeing
-//! another block with 0 is a mistake that shows. Null is freed by doing nothing and reallocated by `malloc`.
+//! a longer block with 0 is a mistake that shows. Null is freed by doing nothing and reallocated by `malloc`.
 //!
 //! Mistakes go where those of Rust code go: a wrong size, a second free, a foreign pointer is told to the handler with the place of
 //! the call. Where that returns, a wrong `c_realloc` changes nothing and gives null, a wrong `c_free` ends the block if there is one.
