@@ -21,10 +21,11 @@ use proptest::prelude::*;
 use support::{Ground, HEADER, Op, Shadow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Allocator, Bridge, GoodSize, Owns, Stats, SystemAllocator};
 use terrace_heap::{
-    AffixAllocator, ArenaAllocator, BucketizeAllocator, Call, CallOp, FailingAllocator, FallbackAllocator,
-    FreeListAllocator, Histograms, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator, Pressure,
-    PressureAllocator, SegregateAllocator, Sink, SmpAllocator, StackAllocator, StatsAllocator, StdThreads, SyncArena,
-    ZeroedAllocator,
+    AffixAllocator, ArenaAllocator, BucketizeAllocator, Call, CallOp, DebugAllocator, DebugConfig, FailingAllocator,
+    FallbackAllocator, FreeListAllocator, Histograms, LimitAllocator, LockAllocator, LogAllocator, PoolAllocator,
+    Pressure, PressureAllocator, SegregateAllocator, Sink, SmpAllocator, StackAllocator, StatsAllocator, StdThreads,
+    SyncArena, ZeroedAllocator,
+    debug::{Mistake, Report},
 };
 use terrace_sync::NoSlots;
 
@@ -516,6 +517,26 @@ proptest! {
     fn pressure_stands_a_hook_that_comes_back(programs in programs(3000), threshold in 0usize..5000) {
         let make = |backing| PressureAllocator::with_threshold(backing, threshold, move |_: &Pressure| threshold.is_multiple_of(2));
         come_back(programs, make, PressureAllocator::collected, |heap, _| assert_eq!(heap.live_bytes(), 0));
+    }
+
+    #[test]
+    fn the_records_of_blocks_stand_a_hook_that_comes_back(
+        programs in programs(3000),
+        quarantine in prop_oneof![Just(0usize), 0usize..9000, Just(usize::MAX)],
+        canaries in 0usize..40,
+        (retain_metadata, enable_safety, limited) in any::<(bool, bool, bool)>(),
+    ) {
+        let memory_limit = limited.then_some(9000);
+        let config =
+            DebugConfig { quarantine, canaries, retain_metadata, enable_safety, memory_limit, ..DebugConfig::new() };
+        let calm = |report: &Report| assert_eq!(report.mistake, Mistake::Leak);
+        let besides = |debug: &DebugAllocator<_, _>| {
+            debug.trim();
+            assert_eq!(debug.check_for_leaks().mistakes, 0);
+        };
+        come_back(programs, |backing| DebugAllocator::with_handler(backing, config, calm), besides, |debug, _| {
+            assert_eq!((debug.stats().current_bytes, debug.check_for_leaks().is_clean()), (0, true));
+        });
     }
 
     #[test]
