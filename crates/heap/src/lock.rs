@@ -40,6 +40,7 @@ use crate::{
 /// # Safety
 /// [`current`](Self::current) gives two callers that run at the same time, or one in the middle of the other, the same
 /// number only where they are one thread: a [`LockAllocator`] lets both to its backing.
+/// Neither function unwinds: what calls them is in the middle of an allocator's call.
 pub unsafe trait Threads {
     /// Whoever calls: the same number as long as it lives.
     fn current(&self) -> NonZeroUsize;

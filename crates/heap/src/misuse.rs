@@ -546,3 +546,45 @@ mod threads {}
 /// handle::<terrace_heap::FailingAllocator<terrace_core::SystemAllocator>>();
 /// ```
 mod buffers_first {}
+
+/// Layers whose blocks end together under a collection, and some in two threads at once:
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// let mut debug = terrace_heap::DebugAllocator::new(terrace_core::SystemAllocator);
+/// let mut bytes = Vec::new_in(&debug);
+/// debug.free_all();
+/// bytes.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0502
+/// use allocator_api2_02::vec::Vec;
+/// use terrace_core::{Reset, ResetMode, SystemAllocator};
+/// use terrace_heap::{ArenaAllocator, FallbackAllocator};
+/// let arena = || ArenaAllocator::new(SystemAllocator);
+/// let mut both = FallbackAllocator::new(arena(), arena());
+/// let mut bytes = Vec::new_in(&both);
+/// both.reset(ResetMode::FreeAll);
+/// bytes.push(1u8);
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<terrace_heap::FreeListAllocator<terrace_core::SystemAllocator>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// use std::rc::Rc;
+/// use terrace_heap::{LockAllocator, StdThreads};
+/// fn shared<T: Sync>() {}
+/// shared::<LockAllocator<Rc<terrace_core::SystemAllocator>, StdThreads>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send, C: terrace_heap::Codec>(_: C) {}
+/// fn handle<C: terrace_heap::Codec + Sync>(codec: C) {
+///     type Arena = terrace_heap::ArenaAllocator<terrace_core::SystemAllocator>;
+///     sent::<terrace_heap::Stored<'static, Arena, C>, C>(codec);
+/// }
+/// ```
+mod routes_and_checks {}

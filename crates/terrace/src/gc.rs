@@ -154,6 +154,31 @@ pub struct Collection {
 /// assert!(heap.get(root).is_some() && heap.get(other).is_none());
 /// # Ok::<(), terrace::AllocError>(())
 /// ```
+///
+/// What must not compile: an object that is held during a collection,
+///
+/// ```compile_fail,E0502
+/// # use terrace::{PageAllocator, gc::{Heap, Trace, Tracked}};
+/// fn swept_under_a_reader<T: Trace>(heap: &mut Heap<'_, T, PageAllocator>, object: Tracked<T>) -> bool {
+///     let held = heap.get(object);
+///     heap.collect([]);
+///     held.is_some()
+/// }
+/// ```
+///
+/// or one whose `drop` would look at what has gone before the heap:
+///
+/// ```compile_fail,E0597
+/// # use terrace::{PageAllocator, PressureAllocator, gc::{Due, Heap, Marker, Trace}};
+/// struct Named<'n>(&'n str);
+/// impl Trace for Named<'_> {
+///     fn trace(&self, _: &mut Marker<'_, Self>) {}
+/// }
+/// let memory = PressureAllocator::new(PageAllocator, Due::new());
+/// let mut heap = Heap::new(&memory);
+/// let name = String::from("red");
+/// let _ = heap.track(Named(&name));
+/// ```
 pub struct Heap<'a, T: Trace, A: Allocator, F: Fn(&Pressure) = fn(&Pressure)> {
     backing: &'a PressureAllocator<A, Due<F>>,
     table: Table<T>,
