@@ -15,7 +15,8 @@
 //! from the allocator above too. A plain lock would wait for itself. An error in place of that would do for `alloc`, but
 //! `free` has none to give. So the lock knows who holds it, and lets that thread in again: then the backing sees a call in
 //! the middle of its own call, from the same thread, which the same clause asks it to stand. What no lock can serve is
-//! a hook that *waits for another thread* which allocates here: it must not.
+//! a hook that *waits for another thread* which allocates here: it must not. Nor may a signal handler allocate here, as with any
+//! malloc: it would be let in at a moment that no hook of the backing has chosen.
 //!
 //! Who is who, and how to wait, is the caller's knowledge: [`StdThreads`] with std; in a kernel [`Threads`] numbers the
 //! CPUs, with interrupts off.
