@@ -297,9 +297,21 @@ impl<T> Drop for Dropping<'_, T> {
 }
 
 impl<T: Trace, A: Allocator, F: Fn(&Pressure)> Drop for Heap<'_, T, A, F> {
-    /// Ends every object.
+    /// Ends every object, and gives all memory back, also where a value's `drop` panics.
     fn drop(&mut self) {
-        Dropping { table: &mut self.table, map: Table::live, from: 0 }.all();
+        let memory = Memory { table: &mut self.table, backing: self.backing };
+        Dropping { table: &mut *memory.table, map: Table::live, from: 0 }.all();
+    }
+}
+
+/// The chunks and the table, which go back when this is dropped.
+struct Memory<'t, T, A: Allocator> {
+    table: &'t mut Table<T>,
+    backing: &'t A,
+}
+
+impl<T, A: Allocator> Drop for Memory<'_, T, A> {
+    fn drop(&mut self) {
         (0..self.table.chunks()).for_each(|chunk| self.table.free_cells(chunk, self.backing));
         self.table.free(self.backing);
     }

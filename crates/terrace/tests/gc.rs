@@ -313,3 +313,14 @@ fn a_drop_that_panics_leaves_a_heap_that_goes_on() {
     assert_eq!((done.survived, done.swept, ended.get()), (1, 1, 11), "no value ends twice");
     assert!(heap.get(next).is_none());
 }
+
+#[test]
+fn a_drop_that_panics_at_the_end_leaves_no_memory_behind() {
+    let (memory, ended) = (memory(), Rc::new(Cell::new(0)));
+    let mut heap = Heap::new(&memory);
+    for n in 0..10 {
+        track(&mut heap, Fragile(n == 4, ended.clone()));
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(heap))).is_err());
+    assert_eq!((ended.get(), memory.live_bytes()), (10, 0), "every value, and every byte");
+}
