@@ -92,11 +92,6 @@ impl<A: Allocator> FreeListAllocator<A> {
         self.count.get()
     }
 
-    /// The length in bytes of each block that the list keeps.
-    pub const fn block_len(&self) -> NonZeroUsize {
-        self.block_len
-    }
-
     /// Gives the blocks in the list back to the backing.
     #[track_caller]
     pub fn trim(&self) {
