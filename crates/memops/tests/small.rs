@@ -85,12 +85,12 @@ fn equal_bytes_are_equal_whatever_lies_around() {
 
 #[test]
 fn the_first_difference_decides_wherever_it_lies() {
+    let Aligned(pattern) = pattern();
     at_each_level(|level| {
         for len in lengths() {
-            let places = 0..len;
-            for place in places.filter(|place| !cfg!(miri) || place % 5 == 0) {
+            for place in (0..len).step_by(if cfg!(miri) { 13 } else { 1 }) {
                 for (to, start) in [(0, 0), (1, 5), (33, 16), (63, 62)] {
-                    let (mut a, mut b) = (pattern(), Aligned([AROUND; ROOM]));
+                    let (mut a, mut b) = (Aligned(pattern), Aligned([AROUND; ROOM]));
                     let (left, right) = (&mut a.0[start..start + len], &mut b.0[to..to + len]);
                     right.copy_from_slice(left);
                     // The later differences say the opposite, and the highest bit is no sign.
