@@ -188,8 +188,12 @@ impl<E: Fn() -> Option<u64>> Merge<E> {
         open.into_iter().chain(pending).min().filter(|least| *least < self.until)
     }
 
-    /// Makes the chunk that has the next record current. `false`: it is in none that was looked at.
+    /// Makes the chunk that has the next record current. `false`: it is in none that was looked at, or stands
+    /// where nothing is to be read any more.
     fn choose(&mut self) -> io::Result<bool> {
+        if self.next >= self.until {
+            return Ok(false);
+        }
         while let Some(Reverse(stream)) = self.open.peek()
             && stream.stamp <= self.next
         {
@@ -229,6 +233,13 @@ impl<E: Fn() -> Option<u64>> Merge<E> {
             std::mem::take(&mut self.dry).into_iter().for_each(|stream| self.finish(stream.image, stream.number));
             for Reverse(stream) in std::mem::take(&mut self.open) {
                 self.put_back(stream)?;
+            }
+            for Reverse(chunk) in std::mem::take(&mut self.pending) {
+                if chunk.first < self.until {
+                    self.pending.push(Reverse(chunk));
+                } else {
+                    self.finish(chunk.image, chunk.number);
+                }
             }
         } else if !found {
             let dry: Vec<u32> = self.dry.iter().map(|stream| stream.image).collect();
@@ -433,6 +444,22 @@ mod tests {
         chunk(directory.path(), 2, 2, &[(6, Record::Thread { number: 0 })]);
         let steps = all(directory.path(), 2, 5);
         assert_eq!(steps, [step(1, 0, Record::Thread { number: 0 }), step(1, 0, free(1)), ends(1)]);
+    }
+
+    #[test]
+    fn what_goes_on_past_the_cut_without_a_gap_is_cut_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let thread = Record::Thread { number: 0 };
+        chunk(directory.path(), 1, 1, &[(0, thread), (1, free(1)), (2, free(2))]);
+        chunk(directory.path(), 2, 1, &[(3, thread), (4, free(4))]);
+        numbered(directory.path(), 2);
+        let ended = std::cell::Cell::new(None);
+        let mut merge = Merge::follow(directory.path(), || ended.get()).unwrap();
+        assert_eq!(merge.step().unwrap(), Some(step(1, 0, thread))); // Both chunks were looked at.
+        ended.set(Some(2));
+        merge.turn().unwrap(); // As happens where another chunk has the next record.
+        let steps: Vec<Step> = std::iter::from_fn(|| merge.step().unwrap()).collect();
+        assert_eq!(steps, [step(1, 0, free(1)), ends(1)]);
     }
 
     #[test]

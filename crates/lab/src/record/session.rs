@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,7 +17,7 @@ static RECORDER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.so")
 const RECORDER_FILE: &str = "terrace-recorder.so";
 const PRELOAD: &str = "LD_PRELOAD";
 
-/// A folder that recorded processes write to; removed when dropped.
+/// A folder that recorded processes write to. Dropped, it is removed, and what still writes to it stops.
 pub struct Session {
     folder: TempDir,
     recorder: PathBuf,
@@ -78,6 +79,20 @@ impl Session {
             bail!("the recorded program wrote over the spool's control page: record it again");
         }
         Ok(Control { words })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // What outlives the program would write on, and fill the disk.
+        let stop = || {
+            let mut page = fs::File::options().write(true).open(self.folder.path().join(CONTROL_FILE))?;
+            page.seek(SeekFrom::Start(control::STOP as u64 * 8))?;
+            page.write_all(&u64::MAX.to_ne_bytes())
+        };
+        let _: std::io::Result<()> = stop();
+        // A chunk may have come meanwhile; then the folder goes when it is dropped itself.
+        let _ = fs::remove_dir_all(self.folder.path());
     }
 }
 

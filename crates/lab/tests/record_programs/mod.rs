@@ -276,6 +276,8 @@ fn outlived_by_a_child() {
     assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
     // SAFETY: the child uses no lock that a thread of the harness may hold.
     if unsafe { libc::fork() } == 0 {
+        // SAFETY: takes a number only. Should the recording not end, this does.
+        unsafe { libc::alarm(120) };
         for file in 0..3 {
             // SAFETY: nothing here reads or writes these files any more. (Who waits for their end shall not wait for the child's.)
             unsafe { libc::close(file) };
