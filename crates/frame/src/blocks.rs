@@ -6,22 +6,18 @@
 //!  index      which block has a run of which order (index.rs)
 //! ```
 //!
-//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure; a claim makes it zero by
-//!   an atomic step that saw it one, so a frame has one owner.
+//! - **B1** A bit is one exactly while its frame is free and in the hands of this structure (I1 of the bits).
 //! - **B2** A run that lies in several words is claimed one word after another, and put back whole where one word
 //!   fails.
 //! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of
 //!   the index).
 //!
-//! Claims are `Acquire`, puts at least `Release`: what the last owner did to a frame is seen by the next. Puts are
-//! `SeqCst`, for the index (see there). No step waits for another thread: a failed compare-exchange means that another
-//! one succeeded.
-//!
 //! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of
 //! the index.
 
 use crate::{
-    atomic::{AtomicU64, Ordering},
+    atomic::AtomicU64,
+    bits::FreeBits,
     hook,
     index::{HELD, Index},
     word::{self, BLOCK, BLOCK_ORDER, Bits, WORD, WORD_ORDER, WORDS},
@@ -53,7 +49,7 @@ impl Want {
 }
 
 pub(crate) struct Blocks<'m> {
-    words: &'m [AtomicU64],
+    words: FreeBits<'m>,
     skip: usize,
     pub(crate) index: Index<'m>,
 }
@@ -61,7 +57,7 @@ pub(crate) struct Blocks<'m> {
 impl<'m> Blocks<'m> {
     /// Over zeroed `words` for the blocks from `skip` on.
     pub(crate) fn new(words: &'m [AtomicU64], skip: usize, index: Index<'m>) -> Self {
-        Self { words, skip, index }
+        Self { words: FreeBits::new(words), skip, index }
     }
 
     /// The words of a block, by the number of the first.
@@ -82,63 +78,48 @@ impl<'m> Blocks<'m> {
         (frame / WORD - self.skip * WORDS, (frame % WORD) as u32)
     }
 
+    /// The frame of a word's bit.
     #[inline]
-    fn load(&self, word: usize) -> u64 {
-        hook::touched();
-        self.words[word].load(Ordering::SeqCst)
+    fn frame(&self, word: usize, bit: u32) -> usize {
+        (word + self.skip * WORDS) * WORD + bit as usize
     }
 
     /// A block's bits, one word after another.
     pub(crate) fn bits(&self, block: usize) -> Bits {
         let first = self.first_word(block);
-        core::array::from_fn(|index| self.load(first + index))
+        core::array::from_fn(|index| self.words.load(first + index))
     }
 
     #[inline]
     pub(crate) fn has(&self, frame: usize) -> bool {
         let (word, bit) = self.place(frame);
-        self.load(word) >> bit & 1 == 1
+        self.words.load(word) >> bit & 1 == 1
     }
 
     /// Whether any frame of the run is free. The run lies in one block.
     pub(crate) fn has_any(&self, frame: usize, count: usize) -> bool {
         let (first, _) = self.place(frame - frame % WORD);
-        word::pieces(frame % WORD, count).any(|(word, mask)| self.load(first + word) & mask != 0)
+        word::pieces(frame % WORD, count).any(|(word, mask)| self.words.load(first + word) & mask != 0)
     }
 
     /// The last frame of the run that is not free. The run may go through several blocks.
     pub(crate) fn last_taken(&self, frame: usize, count: usize) -> Option<usize> {
         let (first, _) = self.place(frame - frame % WORD);
         word::pieces(frame % WORD, count).rev().find_map(|(word, mask)| {
-            let taken = !self.load(first + word) & mask;
-            (taken != 0).then(|| (first + word + self.skip * WORDS) * WORD + taken.ilog2() as usize)
+            let taken = !self.words.load(first + word) & mask;
+            (taken != 0).then(|| self.frame(first + word, taken.ilog2()))
         })
     }
 
     /// How many frames are free.
     pub(crate) fn count(&self) -> usize {
-        self.words.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        self.words.count()
     }
 
     /// The lowest free frame of a word, claimed.
     #[inline]
     pub(crate) fn take_bit(&self, word: usize) -> Option<usize> {
-        let place = self.words.get(word)?;
-        loop {
-            hook::touched();
-            // Relaxed: a guess, which the step below makes sure of.
-            let free = place.load(Ordering::Relaxed);
-            if free == 0 {
-                return None;
-            }
-            let bit = free.trailing_zeros();
-            hook::between();
-            // Acquire: pairs with the put of the frame (B1).
-            if place.fetch_and(!(1 << bit), Ordering::Acquire) & 1 << bit != 0 {
-                return Some((word + self.skip * WORDS) * WORD + bit as usize);
-            }
-            hook::lost();
-        }
+        self.words.take_lowest(word).map(|bit| self.frame(word, bit))
     }
 
     /// An aligned run of `order`, 0 to 9, out of a block; the search begins at `word` and comes round.
@@ -147,7 +128,7 @@ impl<'m> Blocks<'m> {
         if order >= WORD_ORDER {
             let words = 1 << (order - WORD_ORDER);
             return (0..WORDS).step_by(words).find_map(|index| {
-                let whole = (0..words).all(|more| self.load(first + index + more) == !0);
+                let whole = (0..words).all(|more| self.words.load(first + index + more) == !0);
                 let run = (self.block_of(first), index * WORD, words * WORD);
                 (whole && self.claim(run.0, run.1, run.2)).then(|| run.0 * BLOCK + run.1)
             });
@@ -158,23 +139,7 @@ impl<'m> Blocks<'m> {
     /// An aligned run of `order`, 0 to 5, out of a word.
     #[inline]
     pub(crate) fn take_in_word(&self, word: usize, order: u32) -> Option<usize> {
-        let place = self.words.get(word)?;
-        let mut free = self.load(word);
-        loop {
-            let runs = word::aligned_runs(free, order);
-            if runs == 0 {
-                return None;
-            }
-            let bit = runs.trailing_zeros();
-            let run = word::ones(bit, 1 << order);
-            hook::between();
-            // Acquire: pairs with the put of the frames (B1).
-            match place.compare_exchange(free, free & !run, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some((word + self.skip * WORDS) * WORD + bit as usize),
-                Err(now) => free = now,
-            }
-            hook::lost();
-        }
+        self.words.take_run(word, order, !0).map(|bit| self.frame(word, bit))
     }
 
     /// Whether the block that a word belongs to has an aligned run of `order`.
@@ -205,10 +170,10 @@ impl<'m> Blocks<'m> {
         let first = self.first_word(block);
         for (done, (word, mask)) in word::pieces(start, count).enumerate() {
             hook::between();
-            if !self.claim_bits(first + word, mask) {
+            if !self.words.claim(first + word, mask) {
                 hook::lost();
                 for (word, mask) in word::pieces(start, count).take(done) {
-                    self.words[first + word].fetch_or(mask, Ordering::SeqCst);
+                    self.words.set(first + word, mask);
                 }
                 // Who looked meanwhile saw less than there is: register what was put back.
                 (block + start / BLOCK..=block + (start + count - 1) / BLOCK).for_each(|block| {
@@ -220,35 +185,12 @@ impl<'m> Blocks<'m> {
         true
     }
 
-    /// Claims these bits of a word, or none.
-    fn claim_bits(&self, word: usize, mask: u64) -> bool {
-        let mut free = self.load(word);
-        while free & mask == mask {
-            // Acquire: pairs with the put of the frames (B1).
-            match self.words[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => free = now,
-            }
-        }
-        false
-    }
-
     /// Makes a run inside a word free, and says what is free there then. `None`: part of it was, and nothing has
     /// changed.
     #[inline]
     pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
         let (word, bit) = self.place(frame);
-        let run = word::ones(bit, count as u32);
-        let mut free = self.load(word);
-        while free & run == 0 {
-            // SeqCst: Release for the run's next owner, and before the look at the index.
-            let put = self.words[word].compare_exchange(free, free | run, Ordering::SeqCst, Ordering::Relaxed);
-            match put {
-                Ok(_) => return Some(free | run),
-                Err(now) => free = now,
-            }
-        }
-        None
+        self.words.put(word, word::ones(bit, count as u32))
     }
 
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
@@ -257,9 +199,7 @@ impl<'m> Blocks<'m> {
         let first = self.first_word(block);
         for word in count / WORD..WORDS {
             let taken = count.saturating_sub(word * WORD);
-            hook::touched();
-            // Release: pairs with the claims of these frames.
-            self.words[first + word].store(!0 << taken, Ordering::Release);
+            self.words.store(first + word, !0 << taken);
         }
     }
 
@@ -267,9 +207,7 @@ impl<'m> Blocks<'m> {
     pub(crate) fn put(&self, frame: usize, count: usize) {
         let (first, _) = self.place(frame - frame % WORD);
         for (word, mask) in word::pieces(frame % WORD, count) {
-            hook::touched();
-            // SeqCst: as in `put_in_word`.
-            self.words[first + word].fetch_or(mask, Ordering::SeqCst);
+            self.words.set(first + word, mask);
         }
     }
 

@@ -38,6 +38,7 @@ extern crate std;
 
 mod allocator;
 mod bitmap;
+mod bits;
 mod blocks;
 mod buddy;
 mod classic;

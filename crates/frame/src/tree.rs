@@ -12,8 +12,7 @@
 //! MiB. To free is to set bits; buddies need no merging, for two free neighbours *are* the larger run. Above 6 orders a
 //! run is several words, claimed from the first to the last and put back where one fails.
 //!
-//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure; a claim makes it zero by an
-//!   atomic step that saw it one.
+//! - **T1** A bit is one exactly while its unit is free and in the hands of this structure (I1 of the bits).
 //! - **T2** A run of several words is claimed in the order of the words, and put back whole where one fails.
 //! - **T3** After every put the word is held by a slot, or registered in a class that is no lower than its own (I1 of
 //!   the index).
@@ -26,14 +25,15 @@
 //! 2018).
 
 use crate::{
-    atomic::{AtomicU64, Ordering},
+    atomic::AtomicU64,
+    bits::FreeBits,
     hook,
     index::{HELD, Index},
     word::{self, WORD, WORD_ORDER},
 };
 
 pub(crate) struct Tree<'m> {
-    words: &'m [AtomicU64],
+    words: FreeBits<'m>,
     first: usize,
     pub(crate) index: Index<'m>,
 }
@@ -41,82 +41,48 @@ pub(crate) struct Tree<'m> {
 impl<'m> Tree<'m> {
     /// Over zeroed `words`; word 0 is the one of the absolute number `first` (T4).
     pub(crate) fn new(words: &'m [AtomicU64], first: usize, index: Index<'m>) -> Self {
-        Self { words, first, index }
-    }
-
-    #[inline]
-    fn load(&self, word: usize) -> u64 {
-        hook::touched();
-        self.words[word].load(Ordering::SeqCst)
+        Self { words: FreeBits::new(words), first, index }
     }
 
     /// The free units of a word.
     #[inline]
     pub(crate) fn bits(&self, word: usize) -> u64 {
-        self.load(word)
+        self.words.load(word)
     }
 
     #[inline]
     pub(crate) fn has(&self, unit: usize) -> bool {
-        self.load(unit / WORD) >> (unit % WORD) & 1 == 1
+        self.words.load(unit / WORD) >> (unit % WORD) & 1 == 1
     }
 
     /// Whether any unit of the run is free.
     pub(crate) fn has_any(&self, unit: usize, count: usize) -> bool {
-        word::pieces(unit, count).any(|(word, mask)| self.load(word) & mask != 0)
+        word::pieces(unit, count).any(|(word, mask)| self.words.load(word) & mask != 0)
     }
 
     /// How many units are free.
     pub(crate) fn count(&self) -> usize {
-        self.words.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        self.words.count()
     }
 
     /// The lowest free unit of a word.
     #[inline]
     pub(crate) fn take_unit(&self, word: usize) -> Option<usize> {
-        let place = self.words.get(word)?;
-        loop {
-            hook::touched();
-            // Relaxed: a guess, which the step below makes sure of.
-            let free = place.load(Ordering::Relaxed);
-            if free == 0 {
-                return None;
-            }
-            let bit = free.trailing_zeros();
-            hook::between();
-            // Acquire: pairs with the put of the unit (T1).
-            if place.fetch_and(!(1 << bit), Ordering::Acquire) & 1 << bit != 0 {
-                return Some(word * WORD + bit as usize);
-            }
-            hook::lost();
-        }
+        self.words.take_lowest(word).map(|bit| word * WORD + bit as usize)
     }
 
     /// An aligned run of `order`, 0 to 6, out of a word, inside `from..to`.
     #[inline]
     pub(crate) fn take_in(&self, word: usize, order: u32, from: usize, to: usize) -> Option<usize> {
-        let place = self.words.get(word)?;
+        if word >= self.words.len() {
+            return None;
+        }
         let (from, to) = (from.saturating_sub(word * WORD).min(WORD), to.saturating_sub(word * WORD).min(WORD));
         if from >= to {
             return None;
         }
         let inside = word::ones(from as u32, (to - from) as u32);
-        let mut free = self.load(word);
-        loop {
-            let runs = word::aligned_runs(free & inside, order);
-            if runs == 0 {
-                return None;
-            }
-            let bit = runs.trailing_zeros();
-            let run = word::ones(bit, 1 << order);
-            hook::between();
-            // Acquire: pairs with the put of the units (T1).
-            match place.compare_exchange(free, free & !run, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(word * WORD + bit as usize),
-                Err(now) => free = now,
-            }
-            hook::lost();
-        }
+        self.words.take_run(word, order, inside).map(|bit| word * WORD + bit as usize)
     }
 
     /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the
@@ -146,7 +112,7 @@ impl<'m> Tree<'m> {
                     self.let_go(word);
                     continue;
                 }
-                let order = word::max_order(self.load(word));
+                let order = word::max_order(self.words.load(word));
                 if order.is_none_or(|order| order < class) {
                     self.index.correct(word, order);
                     self.settle(word);
@@ -161,7 +127,7 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
-            let free = self.load(found);
+            let free = self.words.load(found);
             if free != !0 {
                 self.index.correct(found, word::max_order(free));
                 self.settle(found);
@@ -173,7 +139,7 @@ impl<'m> Tree<'m> {
             if start + count > to / WORD || start + count > self.words.len() {
                 return None;
             }
-            match (start..start + count).find(|&word| self.load(word) != !0) {
+            match (start..start + count).find(|&word| self.words.load(word) != !0) {
                 Some(taken) => at = taken + 1,
                 None if self.claim_words(start, count) => {
                     // All units are the caller's, so that nothing that is free goes unseen.
@@ -189,12 +155,10 @@ impl<'m> Tree<'m> {
     fn claim_words(&self, start: usize, count: usize) -> bool {
         for word in start..start + count {
             hook::between();
-            hook::touched();
-            // Acquire: pairs with the put of the units (T1).
-            if self.words[word].compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if !self.words.claim(word, !0) {
                 hook::lost();
                 for back in start..word {
-                    self.words[back].fetch_or(!0, Ordering::SeqCst);
+                    self.words.set(back, !0);
                     self.settle(back);
                 }
                 return false;
@@ -214,26 +178,18 @@ impl<'m> Tree<'m> {
     /// Makes units of one word free. `false`: one of them was, and nothing has changed.
     #[inline]
     pub(crate) fn put_bits(&self, word: usize, mask: u64) -> bool {
-        let mut free = self.load(word);
-        while free & mask == 0 {
-            // SeqCst: Release for the next owner, and before the look at the index.
-            let put = self.words[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed);
-            match put {
-                Ok(_) => {
-                    self.settle(word);
-                    return true;
-                }
-                Err(now) => free = now,
-            }
+        let put = self.words.put(word, mask).is_some();
+        if put {
+            self.settle(word);
         }
-        false
+        put
     }
 
     /// Brings the word's registration up to what is free there.
     #[inline]
     pub(crate) fn settle(&self, word: usize) {
         if !self.index.has(word, HELD)
-            && let Some(order) = word::max_order(self.load(word))
+            && let Some(order) = word::max_order(self.words.load(word))
         {
             self.index.set(word, order);
         }

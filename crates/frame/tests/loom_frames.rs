@@ -1,4 +1,4 @@
-//! Loom's models of the files that claim and free: `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production
+//! Loom's models of the files that claim and free: `bits.rs`, `blocks.rs`, `tree.rs`, `index.rs`, `hybrid.rs`, the production
 //! files themselves, with blocks of two words.
 //!
 //! ```text
@@ -16,6 +16,8 @@
 
 #[path = "../src/allocator.rs"]
 mod allocator;
+#[path = "../src/bits.rs"]
+mod bits;
 #[path = "../src/blocks.rs"]
 mod blocks;
 #[path = "../src/hybrid.rs"]
@@ -90,6 +92,17 @@ use word::{BLOCK, BLOCK_ORDER};
 
 const BOUND: Option<usize> = Some(3);
 
+/// Two threads do the same at once; what this one and the other came to.
+fn both<M: Send + Sync + 'static, R: Send + 'static>(
+    model: &Arc<M>,
+    act: impl Fn(&M) -> R + Copy + Send + 'static,
+) -> (R, R) {
+    let other = Arc::clone(model);
+    let thread = thread::spawn(move || act(&other));
+    let ours = act(model);
+    (ours, thread.join().unwrap())
+}
+
 /// One block, of which the frames from `free` on are free, and memory that sees races.
 struct Bitmap {
     blocks: Blocks<'static>,
@@ -130,10 +143,7 @@ fn one_frame() {
             model.free(frame);
         }
     };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    act(&model);
-    thread.join().unwrap();
+    both(&model, act);
     assert_eq!(model.find(0), Some(BLOCK - 1), "the frame is lost");
 }
 
@@ -147,10 +157,7 @@ fn one_run() {
             model.blocks.settle(0);
         }
     };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    act(&model);
-    thread.join().unwrap();
+    both(&model, act);
     assert_eq!(model.find(1), Some(BLOCK - 2), "the frames are lost");
 }
 
@@ -164,10 +171,7 @@ fn two_words() {
             model.blocks.register(0);
         }
     };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    act(&model);
-    thread.join().unwrap();
+    both(&model, act);
     assert_eq!(model.find(6), Some(BLOCK - 64), "the frames are lost");
 }
 
@@ -221,33 +225,22 @@ impl Buddy {
 
 /// Two threads claim the only unit, use it, free it.
 fn one_unit() {
-    let model = Buddy::new(1, 1);
-    let act = |model: &Buddy| {
-        if let Some(unit) = model.tree.take(0, 0, usize::MAX, false) {
-            model.shadow.write(unit);
-            model.tree.put(unit, 1);
-        }
-    };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    act(&model);
-    thread.join().unwrap();
-    assert_eq!(model.tree.take(0, 0, usize::MAX, false), Some(0), "the unit is lost");
+    one_unit_by(|tree| tree.take(0, 0, usize::MAX, false));
 }
 
 /// The same out of a word at hand.
 fn one_unit_at_hand() {
+    one_unit_by(|tree| tree.take_unit(0));
+}
+
+fn one_unit_by(take: fn(&Tree<'static>) -> Option<usize>) {
     let model = Buddy::new(1, 1);
-    let act = |model: &Buddy| {
-        if let Some(unit) = model.tree.take_unit(0) {
+    both(&model, move |model: &Buddy| {
+        if let Some(unit) = take(&model.tree) {
             model.shadow.write(unit);
             model.tree.put(unit, 1);
         }
-    };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    act(&model);
-    thread.join().unwrap();
+    });
     assert_eq!(model.tree.take(0, 0, usize::MAX, false), Some(0), "the unit is lost");
 }
 
@@ -263,10 +256,8 @@ fn two_words_of_units() {
         }
         run.is_some()
     };
-    let other = Arc::clone(&model);
-    let thread = thread::spawn(move || act(&other));
-    let ours = act(&model);
-    assert!(thread.join().unwrap() || ours, "one of two is served");
+    let (ours, theirs) = both(&model, act);
+    assert!(theirs || ours, "one of two is served");
     assert_eq!(model.tree.take(7, 0, usize::MAX, false), Some(0), "the run is lost");
 }
 

@@ -1,0 +1,126 @@
+//! [`FreeBits`]: words whose ones are free, claimed and put back by atomic steps; what [`Blocks`](crate::blocks) and
+//! [`Tree`](crate::tree) have in common.
+//!
+//! - **I1** A bit is one exactly while what it stands for is free; a claim makes it zero by an atomic step that saw it
+//!   one, so it has one owner.
+//!
+//! Claims are `Acquire`, puts at least `Release`: what the last owner did is seen by the next. Puts are `SeqCst`, and
+//! so are the looks that are not mere guesses, for the index (see there). No step waits for another thread: a failed
+//! compare-exchange means that another one succeeded.
+#![forbid(unsafe_code)]
+
+use crate::{
+    atomic::{AtomicU64, Ordering},
+    hook, word,
+};
+
+pub(crate) struct FreeBits<'m>(&'m [AtomicU64]);
+
+impl<'m> FreeBits<'m> {
+    /// Over zeroed words: nothing is free.
+    pub(crate) fn new(words: &'m [AtomicU64]) -> Self {
+        Self(words)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(crate) fn load(&self, word: usize) -> u64 {
+        hook::touched();
+        self.0[word].load(Ordering::SeqCst)
+    }
+
+    /// How many bits are free.
+    pub(crate) fn count(&self) -> usize {
+        self.0.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    /// The lowest free bit of a word, claimed; `None` for a word that there is not, too.
+    #[inline]
+    pub(crate) fn take_lowest(&self, word: usize) -> Option<u32> {
+        let place = self.0.get(word)?;
+        loop {
+            hook::touched();
+            // Relaxed: a guess, which the step below makes sure of.
+            let free = place.load(Ordering::Relaxed);
+            if free == 0 {
+                return None;
+            }
+            let bit = free.trailing_zeros();
+            hook::between();
+            // Acquire: pairs with the put of the bit (I1).
+            if place.fetch_and(!(1 << bit), Ordering::Acquire) & 1 << bit != 0 {
+                return Some(bit);
+            }
+            hook::lost();
+        }
+    }
+
+    /// An aligned run of `order`, 0 to 6, among the bits of `inside`, claimed; `None` for a word that there is not, too.
+    #[inline]
+    pub(crate) fn take_run(&self, word: usize, order: u32, inside: u64) -> Option<u32> {
+        let place = self.0.get(word)?;
+        let mut free = self.load(word);
+        loop {
+            let runs = word::aligned_runs(free & inside, order);
+            if runs == 0 {
+                return None;
+            }
+            let bit = runs.trailing_zeros();
+            let run = word::ones(bit, 1 << order);
+            hook::between();
+            // Acquire: pairs with the put of the bits (I1).
+            match place.compare_exchange(free, free & !run, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(bit),
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+    }
+
+    /// Claims these bits of a word, or none.
+    #[inline]
+    pub(crate) fn claim(&self, word: usize, mask: u64) -> bool {
+        let mut free = self.load(word);
+        while free & mask == mask {
+            // Acquire: pairs with the put of the bits (I1).
+            match self.0[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => free = now,
+            }
+        }
+        false
+    }
+
+    /// Makes bits of a word free, and says what is free there then. `None`: one of them was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put(&self, word: usize, mask: u64) -> Option<u64> {
+        let mut free = self.load(word);
+        while free & mask == 0 {
+            // SeqCst: Release for the next owner, and before the look at the index.
+            match self.0[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Some(free | mask),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+
+    /// Makes bits of a word free, none of which is.
+    #[inline]
+    pub(crate) fn set(&self, word: usize, mask: u64) {
+        hook::touched();
+        // SeqCst: as in `put`.
+        self.0[word].fetch_or(mask, Ordering::SeqCst);
+    }
+
+    /// Writes a word that nobody else writes meanwhile.
+    #[inline]
+    pub(crate) fn store(&self, word: usize, free: u64) {
+        hook::touched();
+        // Release: pairs with the claims of these bits.
+        self.0[word].store(free, Ordering::Release);
+    }
+}
