@@ -141,6 +141,13 @@ impl<'m, S: Slots> HybridAllocator<'m, S> {
     }
 }
 
+impl<S, B> HybridAllocator<'_, S, B> {
+    /// The frames that it hands out.
+    pub(crate) const fn map(&self) -> &MemoryMap {
+        &self.map
+    }
+}
+
 impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// The same with its notes in a block of `backing`, which goes back when the allocator is dropped.
     ///
@@ -183,6 +190,11 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             hybrid.put(range.start.0 - plan.base, range.count);
         }
         hybrid
+    }
+
+    /// Whether any frame of the run, which lies in the map, is free.
+    pub(crate) fn any_is_free(&self, frames: Frames) -> bool {
+        self.has_any(frames.start.0 - self.base, frames.count)
     }
 
     /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that

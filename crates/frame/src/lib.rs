@@ -56,7 +56,10 @@ mod stress;
 mod tests;
 mod tree;
 mod types;
+mod watermarks;
 mod word;
+mod zone;
+mod zones;
 
 // What threads share comes from here: the models in `tests/loom_*.rs` put a name of their own in its place, so as
 // to weaken one ordering at a time and see the model fail.
@@ -70,3 +73,6 @@ pub use hybrid::HybridAllocator;
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
 pub use region::Region;
 pub use types::{FRAME_BYTES, Frame, FrameError, Frames, Misuse, Order, PageSize, PhysAddr, ZoneType};
+pub use watermarks::{Pressure, Watermarks};
+pub use zone::MemoryZone;
+pub use zones::{OnPressure, ZoneConfig, ZoneCounts, ZoneError, ZonePressure, ZonedAllocator};

@@ -10,6 +10,7 @@
 //! - **I1** `ranges[..len]` are not empty, in rising order, and no two touch.
 //! - **I2** A frame lies in a range exactly if each of its bytes lies in a usable entry and none in another.
 //! - **I3** `main` is one of the longest ranges.
+//! - **I4** Nobody outside of this crate has a map without a range.
 //!
 //! Cost: built once, in O(entries²) steps, without memory of its own; 1 KiB by value. A question is two comparisons for
 //! frames in the longest range, a binary search for others.
@@ -20,7 +21,7 @@ use core::{error, fmt};
 use crate::types::{FRAME_BYTES, Frames, PhysAddr};
 
 /// Ranges that a map can hold; firmware reports 5 to 30.
-const RANGES: usize = 64;
+pub(crate) const RANGES: usize = 64;
 
 /// What an entry of a firmware's map says of its bytes. Only [`Usable`](Self::Usable) ones are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +122,7 @@ impl MemoryMap {
         if let Some(index) = entries.iter().position(wraps) {
             return Err(MapError::PastTheEnd(index));
         }
-        let mut map = Self { ranges: [Frames::default(); RANGES], len: 0, main: Frames::default() };
+        let mut map = Self::nothing();
         let mut at = 0;
         while let Some((start, end)) = next_usable(entries, at) {
             map.push(whole_frames(start, end))?;
@@ -140,8 +141,13 @@ impl MemoryMap {
         Self::new(&[MapEntry::usable(start, bytes)])
     }
 
+    /// No frame: what is to be filled by [`push`](Self::push).
+    pub(crate) const fn nothing() -> Self {
+        Self { ranges: [Frames::new(0, 0); RANGES], len: 0, main: Frames::new(0, 0) }
+    }
+
     /// Appends what lies behind all that is there; joins it to the last range where the two touch.
-    fn push(&mut self, frames: Frames) -> Result<(), MapError> {
+    pub(crate) fn push(&mut self, frames: Frames) -> Result<(), MapError> {
         if frames.count == 0 {
             return Ok(());
         }
