@@ -8,11 +8,12 @@ use judge::{Traits, batches_are_calls_in_a_row, holey, refuses_what_is_bad, run,
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
-    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameError, Frames, HybridAllocator, MemoryMap, Order,
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameError, Frames, HybridAllocator, MemoryMap,
+    Order, Watermarks, ZoneConfig, ZoneType, ZonedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 
-const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true };
+const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true, refusal: FrameError::OutOfMemory };
 const SMALL: usize = 32_768;
 
 fn leaf(log2: u32) -> Order {
@@ -78,6 +79,17 @@ proptest! {
         // A threshold of 1 leaves what lies in no whole block alone.
         let exact = threshold > 1;
         run(&frames.with_threshold(threshold), &holey(), Traits { exact, ..ONE }, &program);
+    }
+
+    /// What ordinary requests get of two zones; a run is of one of them.
+    #[test]
+    fn zones_do_what_a_set_does(program in steps()) {
+        let none = Some(Watermarks::NONE);
+        let config = ZoneConfig { dma_end: Frame(40_000), dma: none, normal: none, dma_reserve: Some(0), ..ZoneConfig::default() };
+        let mut words = vec![0; ZonedAllocator::metadata_bytes(&holey(), &config, 0).expect("zones") / 8];
+        let zones = ZonedAllocator::new(&holey(), &config, &mut words).expect("zones");
+        let refusal = FrameError::ZoneDepleted(ZoneType::Normal);
+        run(&zones, &holey(), Traits { places: false, refusal, ..ONE }, &program);
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Traits {
     pub exact: bool,
     /// Whether a run is had at that very place exactly if it is free.
     pub places: bool,
+    /// What it says when it has nothing.
+    pub refusal: FrameError,
 }
 
 /// One step of a program.
@@ -129,7 +131,7 @@ impl Model<'_> {
         match self.frames.alloc(request) {
             Ok(run) => self.given(run, request),
             Err(error) => {
-                assert_eq!(error, FrameError::OutOfMemory);
+                assert_eq!(error, self.traits.refusal);
                 let any_is_free = self.taken.len() < self.frames.total_frames();
                 let plain = request.count == 1 && request.alignment == 1 && request.within == Frames::ALL;
                 assert!(!(self.traits.exact && plain && any_is_free), "one frame is free and is not found");

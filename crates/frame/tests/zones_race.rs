@@ -1,0 +1,155 @@
+//! Threads that race for zones: reserves hold at every moment, not only at the end.
+//!
+//! ```text
+//!  fill    all threads take, from Normal and by fall-back from DMA, until they are refused   │ barrier
+//!  look    the counts, and the frames that are really free in DMA: no fewer than the reserve │ barrier
+//!  drop    each thread frees a part of what it has                                           │ barrier
+//! ```
+//!
+//! `watch` reads the count all the time meanwhile (Z2 speaks of every moment).
+
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use terrace_frame::{
+    Frame, FrameAllocator, FrameError, Frames, MemoryMap, OnPressure, Order, Pressure, Request, Watermarks, ZoneConfig,
+    ZonePressure, ZoneType, ZonedAllocator,
+};
+use terrace_sync::NoSlots;
+
+const FRAMES: usize = 8192;
+const DMA: usize = 4096;
+const MIN: usize = 50;
+const RESERVE: usize = 700;
+const THREADS: usize = 4;
+const ROUNDS: usize = 60;
+
+/// Who has each frame; 0 is nobody.
+struct Owners(Vec<AtomicU8>);
+
+/// What went wrong, by kind. No thread panics: the others would wait for it at a barrier.
+#[derive(Debug, Default)]
+struct Wrong {
+    owners: AtomicUsize,
+    refusals: AtomicUsize,
+    frees: AtomicUsize,
+    floors: AtomicUsize,
+    urgent: AtomicUsize,
+}
+
+fn count(place: &AtomicUsize, wrong: bool) {
+    place.fetch_add(usize::from(wrong), Ordering::Relaxed);
+}
+
+impl Owners {
+    fn change(&self, run: Frames, from: u8, to: u8, wrong: &Wrong) {
+        for frame in run.start.0..run.end() {
+            count(&wrong.owners, self.0[frame].swap(to, Ordering::Relaxed) != from);
+        }
+    }
+}
+
+/// Takes until it is refused, runs of 1 to 8 frames.
+fn fill(zones: &impl FrameAllocator, owners: &Owners, me: u8, mine: &mut Vec<Frames>, wrong: &Wrong) {
+    let mut length = 8;
+    loop {
+        match zones.alloc(&Request::frames(length)) {
+            Ok(run) => {
+                owners.change(run, 0, me, wrong);
+                mine.push(run);
+                length = 1 + (run.start.0 * 7 + mine.len()) % 8;
+            }
+            Err(error) => {
+                count(&wrong.refusals, error != FrameError::ZoneDepleted(ZoneType::Normal));
+                if length == 1 {
+                    return;
+                }
+                length = 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reserve_holds_at_every_moment_of_a_race() {
+    let map = MemoryMap::of(Frames::new(0, FRAMES)).expect("a map");
+    let config = ZoneConfig {
+        dma: Some(Watermarks { min: MIN, low: MIN, high: MIN }),
+        normal: Some(Watermarks { min: MIN, low: 2 * MIN, high: 3 * MIN }),
+        dma_reserve: Some(RESERVE),
+        ..ZoneConfig::default()
+    };
+    let mut words = vec![0; ZonedAllocator::metadata_bytes(&map, &config, 0).expect("zones") / 8];
+    let (telling, told) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let hook = |_: &ZonePressure| {
+        assert!(!telling.swap(true, Ordering::SeqCst), "two threads tell at once");
+        told.fetch_add(1, Ordering::Relaxed);
+        thread::yield_now();
+        telling.store(false, Ordering::SeqCst);
+    };
+    let zones = ZonedAllocator::with_slots(&map, &config, NoSlots, hook, &mut words).expect("zones");
+    let owners = Owners((0..FRAMES).map(|_| AtomicU8::new(0)).collect());
+    let (barrier, done) = (Barrier::new(THREADS), AtomicBool::new(false));
+    let (least, wrong) = (AtomicUsize::new(FRAMES), Wrong::default());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (1..=THREADS as u8)
+            .map(|me| {
+                let (zones, owners, barrier, wrong) = (&zones, &owners, &barrier, &wrong);
+                scope.spawn(move || {
+                    let mut mine = Vec::new();
+                    for round in 0..ROUNDS {
+                        fill(zones, owners, me, &mut mine, wrong);
+                        if barrier.wait().is_leader() {
+                            // Alone, it misses nothing that a refusal in the race may have missed.
+                            fill(zones, owners, me, &mut mine, wrong);
+                            look(zones, wrong);
+                        }
+                        barrier.wait();
+                        let part = mine.split_off(mine.len() / (2 + round % 3));
+                        free_all(zones, owners, me, part, wrong);
+                    }
+                    free_all(zones, owners, me, mine, wrong);
+                })
+            })
+            .collect();
+        let (zones, done, least) = (&zones, &done, &least);
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                least.fetch_min(zones.counts(ZoneType::Dma).free, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().is_ok()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.into_iter().all(|well| well));
+    });
+    let kinds = [&wrong.owners, &wrong.refusals, &wrong.frees, &wrong.floors, &wrong.urgent];
+    assert!(kinds.iter().all(|kind| kind.load(Ordering::Relaxed) == 0), "{wrong:?}");
+    assert_eq!(least.into_inner(), MIN + RESERVE, "the reserve was broken, or never reached");
+    assert_eq!(zones.free_frames(), FRAMES);
+    assert!(zones.zones().all(|zone| zone.pressure() == Pressure::Calm), "all is free, and the level has followed");
+    assert!(told.load(Ordering::Relaxed) >= 2, "Low and Calm at least");
+    let whole = zones.alloc_order(Order::new(11).expect("up to 20")).expect("what was freed is one again");
+    assert_eq!(zones.free_order(whole, Order::new(11).expect("up to 20")), Ok(()));
+}
+
+/// While all others wait.
+fn look<H: OnPressure>(zones: &ZonedAllocator<'_, NoSlots, H>, wrong: &Wrong) {
+    let really = (0..DMA).filter(|&frame| zones.is_free(Frame(frame))).count();
+    let counted = zones.counts(ZoneType::Dma).free;
+    count(&wrong.floors, really != counted || counted != MIN + RESERVE);
+    let urgent = zones.alloc_urgent(ZoneType::Normal, &Request::frames(1));
+    count(&wrong.urgent, !urgent.is_ok_and(|run| run.start.0 >= DMA && zones.free(run).is_ok()));
+}
+
+fn free_all(zones: &impl FrameAllocator, owners: &Owners, me: u8, runs: Vec<Frames>, wrong: &Wrong) {
+    for run in runs {
+        owners.change(run, me, 0, wrong);
+        count(&wrong.frees, zones.free(run).is_err());
+    }
+}
