@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Over them: [`ZonedAllocator`] cuts a map into zones with watermarks and a reserve, [`HugePages`] knows which blocks
+//! of 2 MiB are wholly one owner's, [`Region`] hands frames out as bytes.
+//!
 //! They need atomics of 64 bits.
 #![no_std]
 
@@ -43,9 +46,11 @@ mod blocks;
 mod buddy;
 mod classic;
 mod hook;
+mod huge;
 mod hybrid;
 mod index;
 mod map;
+mod owners;
 mod plan;
 mod region;
 mod shape;
@@ -69,8 +74,10 @@ pub use allocator::{FrameAllocator, Request};
 pub use bitmap::BitmapAllocator;
 pub use buddy::BuddyAllocator;
 pub use classic::ClassicBuddyAllocator;
+pub use huge::{HugeCounts, HugePages};
 pub use hybrid::HybridAllocator;
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
+pub use owners::Owner;
 pub use region::Region;
 pub use types::{FRAME_BYTES, Frame, FrameError, Frames, Misuse, Order, PageSize, PhysAddr, ZoneType};
 pub use watermarks::{Pressure, Watermarks};
