@@ -140,6 +140,21 @@ table! {
     frame::HybridAllocator<'static, ThreadSlots, All>: yes yes no yes yes;
     frame::HybridAllocator<'static, NoSlots, Bare>:no   no   no   yes  no;
     frame::HybridAllocator<'static, &'static dyn Slots>:no   no   no   yes  no;
+    frame::Watermarks:                      yes  yes  yes  yes  yes;
+    frame::Pressure:                        yes  yes  yes  yes  yes;
+    frame::ZonePressure:                    yes  yes  yes  yes  yes;
+    frame::ZoneCounts:                      yes  yes  yes  yes  yes;
+    frame::ZoneError:                       yes  yes  yes  yes  yes;
+    frame::ZoneConfig<'static>:             yes  yes  yes  yes  yes;
+    frame::ZoneConfig<'static, &'static dyn Slots>: no no yes yes no;
+    frame::MemoryZone<'static, ThreadSlots>:yes  yes  no   yes  yes;
+    frame::MemoryZone<'static, &'static dyn Slots>: no no no yes no;
+    frame::ZonedAllocator<'static, ThreadSlots>: yes yes no yes yes;
+    frame::ZonedAllocator<'static, NoSlots, Rc<u8>>: no no no yes yes;
+    frame::Owner:                           yes  yes  yes  yes  yes;
+    frame::HugeCounts:                      yes  yes  yes  yes  yes;
+    frame::HugePages<'static, frame::HybridAllocator<'static>>: yes yes no yes yes;
+    frame::HugePages<'static, frame::BitmapAllocator<'static, Bare>>: no no no yes no;
 
     ArenaAllocator<All>:                    yes  no   no    yes   yes;
     ArenaAllocator<Bare>:                   no   no   no    yes   no;
@@ -301,7 +316,7 @@ table! {
 
 // What is chosen at run time goes through these. `AllocatorExt` and `Emptied` are for known types only.
 assert_obj_safe!(Allocator, Owns, GoodSize, BulkFree, Reset, Stats, PageSize, Decommit, Protect);
-assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, frame::FrameAllocator, testkit::Handler);
+assert_obj_safe!(OnPressure, Reclaim, Sink, Slots, Threads, frame::FrameAllocator, frame::OnPressure, testkit::Handler);
 
 // An allocator behind any kind of reference is one, also where only its trait is known.
 assert_impl_all!(&'static dyn Allocator: Allocator, Clone);

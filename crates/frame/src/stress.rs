@@ -69,6 +69,11 @@ pub(crate) fn yield_sometimes() {
     });
 }
 
+/// From now on this thread yields where a claim can be lost; `seed` is not 0.
+pub(crate) fn yield_from_now(seed: u8) {
+    YIELDS.set(u64::from(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+}
+
 fn stop_if_told() {
     let barrier = STOP.with_borrow_mut(|stop| match stop.take() {
         Some((0, barrier)) => Some(barrier),
@@ -124,7 +129,7 @@ impl Owners {
 
 /// One thread's part: fills and empties its share in bursts.
 fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, steps: usize) -> u64 {
-    YIELDS.set(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    yield_from_now(me);
     NUMBER.set(usize::from(me / 2));
     let choice = Cell::new(u64::from(me) << 32 | 77);
     let mut mine: Vec<Frame> = Vec::new();

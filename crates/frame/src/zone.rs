@@ -33,6 +33,7 @@ use terrace_sync::{NoSlots, Slots};
 use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, AtomicUsize, Ordering},
+    hook,
     hybrid::HybridAllocator,
     map::MemoryMap,
     types::{Frame, FrameError, Frames, Misuse, Order, PageSize, ZoneType},
@@ -206,10 +207,12 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
         while let Some(left) = free.checked_sub(count)
             && left >= floor
         {
+            hook::between();
             match self.meter.free.compare_exchange_weak(free, left, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => free = now,
             }
+            hook::lost();
         }
         false
     }

@@ -108,6 +108,7 @@ fn what_is_not_the_owners_is_refused_and_nothing_changes() {
     let before = (frames.free_frames(), pages.counts());
     assert_eq!(pages.free_for(owner(1), mine), Err(Misuse::AlreadyFree));
     assert_eq!((frames.free_frames(), pages.counts()), before);
+    assert_eq!(pages.owner(mine.start), Some(owner(1)), "its sums are what they were");
     assert_eq!(pages.alloc_for(owner(1), &Request::frames(0)), Err(FrameError::InvalidSize));
     let mut few = [0; 8];
     assert_eq!(HugePages::new(&frames, &mut few[..7]).expect_err("too little"), FrameError::InvalidSize);

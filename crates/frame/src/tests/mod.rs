@@ -3,3 +3,4 @@
 mod index;
 mod plan;
 mod word;
+mod zones;

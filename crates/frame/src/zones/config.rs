@@ -28,7 +28,7 @@ use crate::{
 /// };
 /// # let _: ZoneConfig = config;
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ZoneConfig<'m, S = NoSlots> {
     /// The zone DMA ends before this frame: 16 MiB, unless devices reach further.
     pub dma_end: Frame,

@@ -16,6 +16,7 @@
 
 use crate::{
     atomic::{AtomicU64, Ordering},
+    hook,
     types::ZoneType,
     watermarks::{Pressure, Watermarks},
 };
@@ -84,6 +85,7 @@ impl Gauge {
             if new == state {
                 return;
             }
+            hook::between();
             if let Err(now) = self.0.compare_exchange(state, new, Ordering::SeqCst, Ordering::SeqCst) {
                 state = now;
                 continue;
@@ -119,5 +121,49 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         panic!("the hook of a ZonedAllocator panicked; an allocator cannot unwind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::{Cell, RefCell};
+    use std::{vec, vec::Vec};
+
+    use super::*;
+
+    const MARKS: Watermarks = Watermarks { min: 2, low: 5, high: 8 };
+
+    /// Another thread frees behind the look at the free frames and before the step that notes the level; its own look
+    /// came before that step, and found nothing to change.
+    #[test]
+    fn a_level_is_looked_at_once_more_behind_its_step() {
+        let (gauge, looks, told) = (Gauge::default(), Cell::new(0), RefCell::new(Vec::new()));
+        let hook = |now: &ZonePressure| told.borrow_mut().push((now.level, now.free));
+        let free = || {
+            looks.set(looks.get() + 1);
+            if looks.get() <= 2 { 4 } else { 9 }
+        };
+        gauge.settle(ZoneType::Normal, MARKS, free, &hook);
+        assert_eq!((gauge.level(), told.take()), (Pressure::Calm, vec![(Pressure::Low, 9)]));
+        // What the hook has missed it is told at the next call, and then no more.
+        gauge.settle(ZoneType::Normal, MARKS, || 9, &hook);
+        assert_eq!(told.take(), [(Pressure::Calm, 9)]);
+        gauge.settle(ZoneType::Normal, MARKS, || 9, &hook);
+        assert_eq!(told.take(), []);
+    }
+
+    #[test]
+    fn a_hook_is_not_called_in_the_middle_of_itself() {
+        let (gauge, free, told) = (Gauge::default(), Cell::new(4), RefCell::new(Vec::new()));
+        let hook = |now: &ZonePressure| {
+            told.borrow_mut().push(now.level);
+            free.set(9);
+            gauge.settle(ZoneType::Normal, MARKS, || free.get(), &|_: &ZonePressure| told.borrow_mut().clear());
+            assert_eq!(gauge.level(), Pressure::Calm, "the level follows all the same");
+        };
+        gauge.settle(ZoneType::Normal, MARKS, || free.get(), &hook);
+        assert_eq!(told.take(), [Pressure::Low]);
+        gauge.settle(ZoneType::Normal, MARKS, || free.get(), &hook);
+        assert_eq!(told.take(), [Pressure::Calm]);
     }
 }

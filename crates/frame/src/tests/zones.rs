@@ -6,21 +6,24 @@
 //!  drop    each thread frees a part of what it has                                           │ barrier
 //! ```
 //!
-//! `watch` reads the count all the time meanwhile (Z2 speaks of every moment).
+//! Another thread reads the count all the time meanwhile (Z2 speaks of every moment), and the hook sees to it that it
+//! runs in one thread at a time.
 
 use std::{
     sync::{
         Barrier,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
-    thread,
+    thread, vec,
+    vec::Vec,
 };
 
-use terrace_frame::{
-    Frame, FrameAllocator, FrameError, Frames, MemoryMap, OnPressure, Order, Pressure, Request, Watermarks, ZoneConfig,
-    ZonePressure, ZoneType, ZonedAllocator,
-};
 use terrace_sync::NoSlots;
+
+use crate::{
+    Frame, FrameAllocator, FrameError, Frames, MemoryMap, OnPressure, Order, Pressure, Request, Watermarks, ZoneConfig,
+    ZonePressure, ZoneType, ZonedAllocator, stress::yield_from_now,
+};
 
 const FRAMES: usize = 8192;
 const DMA: usize = 4096;
@@ -101,6 +104,7 @@ fn a_reserve_holds_at_every_moment_of_a_race() {
             .map(|me| {
                 let (zones, owners, barrier, wrong) = (&zones, &owners, &barrier, &wrong);
                 scope.spawn(move || {
+                    yield_from_now(me);
                     let mut mine = Vec::new();
                     for round in 0..ROUNDS {
                         fill(zones, owners, me, &mut mine, wrong);
@@ -151,5 +155,35 @@ fn free_all(zones: &impl FrameAllocator, owners: &Owners, me: u8, runs: Vec<Fram
     for run in runs {
         owners.change(run, me, 0, wrong);
         count(&wrong.frees, zones.free(run).is_err());
+    }
+}
+
+/// G1: whichever call comes last, the level is that of the frames which are free then.
+#[test]
+fn a_level_follows_the_last_of_racing_calls() {
+    let map = MemoryMap::of(Frames::new(4096, 64)).expect("a map");
+    let normal = Some(Watermarks { min: 2, low: 60, high: 62 });
+    let config = ZoneConfig { normal, ..ZoneConfig::default() };
+    let mut words = vec![0; ZonedAllocator::metadata_bytes(&map, &config, 0).expect("zones") / 8];
+    let zones = ZonedAllocator::new(&map, &config, &mut words).expect("zones");
+    for round in 0..400 {
+        let barrier = Barrier::new(3);
+        thread::scope(|scope| {
+            for me in 1..=3u8 {
+                let (zones, barrier) = (&zones, &barrier);
+                scope.spawn(move || {
+                    yield_from_now(me.wrapping_add(round as u8) | 1);
+                    barrier.wait();
+                    for _ in 0..4 {
+                        let run = zones.alloc(&Request::frames(3));
+                        assert!(run.is_ok_and(|run| zones.free(run).is_ok()), "there is room for all");
+                    }
+                });
+            }
+        });
+        assert_eq!(zones.zones().next().map(|zone| zone.pressure()), Some(Pressure::Calm), "round {round}");
+        let runs = [(); 2].map(|()| zones.alloc(&Request::frames(3)).expect("there is room"));
+        assert_eq!(zones.zones().next().map(|zone| zone.pressure()), Some(Pressure::Low), "round {round}");
+        runs.into_iter().for_each(|run| zones.free(run).expect("it is ours"));
     }
 }
