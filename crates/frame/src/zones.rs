@@ -40,7 +40,7 @@ mod pressure;
 
 use core::fmt;
 
-use terrace_sync::{NoSlots, Slots};
+use terrace_sync::{NoSlots, Slots, repeat};
 
 pub(crate) use self::pressure::Gauge;
 pub use self::{
@@ -174,7 +174,7 @@ impl<'m, S: Slots + Clone, H: OnPressure> ZonedAllocator<'m, S, H> {
             large: zone(ZoneType::HugePage, PageSize::Large, &parts.large, Watermarks::NONE, 0)?,
             giant: zone(ZoneType::HugePage, PageSize::Giant, &parts.giant, Watermarks::NONE, 0)?,
             devices: config.devices,
-            refusals: [const { AtomicU64::new(0) }; 4],
+            refusals: repeat!(AtomicU64::new(0); 4),
             hook,
         })
     }

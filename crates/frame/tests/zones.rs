@@ -2,7 +2,10 @@
 
 mod zones_model;
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    process::{Command, Stdio},
+};
 
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
@@ -274,6 +277,23 @@ fn a_hook_reclaims_through_the_allocator_itself() {
         assert_eq!(zones.counts(ZoneType::Normal).free, 4096);
         assert_eq!(told.take(), [Pressure::Low, Pressure::Calm]);
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri starts no process")]
+fn a_hook_that_panics_aborts() {
+    if std::env::var_os("TERRACE_PANICKING_ZONES").is_some() {
+        let config = ZoneConfig { normal: marks(10, 4096, 4096), ..ZoneConfig::default() };
+        let mut words = storage(&small(), &config);
+        let hook = |_: &ZonePressure| panic!("gave up");
+        let zones = ZonedAllocator::with_slots(&small(), &config, NoSlots, hook, &mut words).expect("zones");
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| zones.alloc(&one())));
+        std::process::exit(0); // Not reached: an allocator does not unwind.
+    }
+    let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+    child.args(["a_hook_that_panics_aborts", "--exact", "--nocapture"]).env("TERRACE_PANICKING_ZONES", "1");
+    let status = child.stderr(Stdio::null()).stdout(Stdio::null()).status().expect("it starts");
+    assert!(!status.success());
 }
 
 #[test]
