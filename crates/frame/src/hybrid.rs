@@ -146,6 +146,11 @@ impl<S, B> HybridAllocator<'_, S, B> {
     pub(crate) const fn map(&self) -> &MemoryMap {
         &self.map
     }
+
+    /// Whose numbers it knows.
+    pub(crate) const fn slots(&self) -> &S {
+        &self.slots
+    }
 }
 
 impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {

@@ -45,6 +45,7 @@ mod bits;
 mod blocks;
 mod buddy;
 mod classic;
+mod count;
 mod hook;
 mod huge;
 mod hybrid;

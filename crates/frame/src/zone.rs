@@ -11,20 +11,21 @@
 //!  └──────────────┘ 0
 //! ```
 //!
-//! A request first takes its number of frames off the count, if so many are left then as its floor says, and then the
-//! frames from the hybrid allocator. Where that has no such run the number goes back. What is freed is counted last.
+//! A request first takes its number of frames off the count (`count.rs`), if so many are left then as its floor says, and
+//! then the frames from the hybrid allocator. Where that has no such run the number goes back. What is freed is counted
+//! last.
 //!
 //! - **Z1** At every moment no more frames are counted free than are free in the allocator.
-//! - **Z2** The step that takes a request's number leaves its floor at least. So by Z1, at that moment, with the request's
-//!   own frames taken off, as many as the floor are free in the zone, whatever other threads do: a reserve is never
-//!   broken, in no race. While nobody is at work the two numbers are the same.
+//! - **Z2** A request is served only if its floor is left when its own number is off the count (K2). So by Z1 as many as
+//!   the floor are free in the zone at that moment, whatever other threads do: a reserve is never broken, in no race.
+//!   While nobody is at work the two numbers are the same.
 //! - **Z3** Frames of a zone for pages of 2 MiB or 1 GiB leave it as whole pages. They may come back in parts, and are
 //!   handed out again when a page is whole.
 //!
 //! Between the two steps a request that will fail holds its number; another in this race may be refused meanwhile
 //! (clause 3 of the contract).
 //!
-//! Cost: two atomic steps more than the hybrid's to alloc, one to free, in one cache line that all threads share.
+//! Cost: that of the hybrid and of the count; a line of metadata for each slot.
 
 use core::fmt;
 
@@ -32,10 +33,12 @@ use terrace_sync::{NoSlots, Slots};
 
 use crate::{
     allocator::{FrameAllocator, Request},
-    atomic::{AtomicU64, AtomicUsize, Ordering},
-    hook,
+    atomic::{AtomicU64, Ordering},
+    count::{Count, LINE},
     hybrid::HybridAllocator,
     map::MemoryMap,
+    plan::Plan,
+    storage::Storage,
     types::{Frame, FrameError, Frames, Misuse, Order, PageSize, ZoneType},
     watermarks::{Pressure, Watermarks},
     zones::{Gauge, OnPressure, ZoneError},
@@ -53,17 +56,12 @@ pub struct MemoryZone<'m, S = NoSlots> {
     marks: Watermarks,
     reserve: usize,
     frames: HybridAllocator<'m, S>,
-    meter: Meter,
-}
-
-/// What all threads write, in a line of its own.
-#[repr(align(64))]
-struct Meter {
-    /// Frames counted free (Z1).
-    free: AtomicUsize,
+    /// Frames counted free (Z1), and calls that were served.
+    count: Count<'m>,
     gauge: Gauge,
-    allocations: AtomicU64,
     fallbacks: AtomicU64,
+    /// Of the count's lines.
+    storage: Storage<'m, ()>,
 }
 
 /// Whose request it is.
@@ -74,17 +72,35 @@ pub(crate) struct Claim {
     pub(crate) urgent: bool,
 }
 
+impl MemoryZone<'_> {
+    /// Bytes of storage that are enough for a zone whose span is so many frames, holes included, and so many slots.
+    #[must_use]
+    pub const fn metadata_bytes(frames: usize, slots: usize) -> usize {
+        HybridAllocator::metadata_bytes(frames, slots) + lines(slots) * 8
+    }
+
+    /// Words that a zone of `map` takes, with what may be lost to bring its two parts to a cache line.
+    pub(crate) fn words(map: &MemoryMap, slots: usize) -> usize {
+        if map.ranges().is_empty() { 0 } else { Plan::new(map.span()).hybrid_words(slots) + LINE + lines(slots) }
+    }
+}
+
+/// Words for the slots' lines, and what may be lost to bring them to a cache line.
+const fn lines(slots: usize) -> usize {
+    (slots + 1) * LINE
+}
+
 impl<'m> MemoryZone<'m> {
     /// A device's memory, `range`, for who asks for `name`; for callers without slots, with its notes in `storage`, as
-    /// much as [`HybridAllocator::metadata_bytes`] says.
+    /// much as [`metadata_bytes`](MemoryZone::metadata_bytes) says.
     ///
     /// # Errors
     /// [`ZoneError::NoRange`]: the range is empty, or ends behind the last address. [`ZoneError::StorageTooSmall`].
     ///
     /// ```
-    /// use terrace_frame::{Frames, HybridAllocator, MemoryZone, ZoneType};
+    /// use terrace_frame::{Frames, MemoryZone, ZoneType};
     ///
-    /// let mut storage = [0; HybridAllocator::metadata_bytes(4096, 0) / 8];
+    /// let mut storage = [0; MemoryZone::metadata_bytes(4096, 0) / 8];
     /// let screen = MemoryZone::device("screen", Frames::new(0xe_0000, 4096), &mut storage)?;
     /// assert_eq!((screen.kind(), screen.total_frames()), (ZoneType::Device, 4096));
     /// # Ok::<(), terrace_frame::ZoneError>(())
@@ -128,7 +144,7 @@ impl<'m, S> MemoryZone<'m, S> {
     /// How many frames are counted free (Z1).
     #[must_use]
     pub fn free_frames(&self) -> usize {
-        self.meter.free.load(Ordering::SeqCst)
+        self.count.free()
     }
 
     /// Its watermarks.
@@ -146,11 +162,16 @@ impl<'m, S> MemoryZone<'m, S> {
     /// How short of frames it is.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
-        self.meter.gauge.level()
+        self.gauge.level()
     }
 }
 
 impl<'m, S: Slots> MemoryZone<'m, S> {
+    /// Words without which it cannot be: those of the lines, and of the allocator where nothing is lost.
+    fn least_words(map: &MemoryMap, slots: usize) -> usize {
+        lines(slots) + Plan::new(map.span()).hybrid_words(slots)
+    }
+
     /// The same, with a place for each number of `slots`.
     ///
     /// # Errors
@@ -173,24 +194,38 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
         slots: S,
         storage: &'m mut [u64],
     ) -> Result<Self, ZoneError> {
-        let frames = HybridAllocator::with_slots(map, slots, storage).map_err(|_| ZoneError::StorageTooSmall)?;
-        let meter = Meter {
-            free: AtomicUsize::new(map.count()),
-            gauge: Gauge::default(),
-            allocations: AtomicU64::new(0),
-            fallbacks: AtomicU64::new(0),
-        };
-        Ok(Self { kind, name: None, page, marks: Watermarks::NONE, reserve: 0, frames, meter })
+        let small = |_| ZoneError::StorageTooSmall;
+        let count = lines(slots.count());
+        if storage.len() < Self::least_words(map, slots.count()) {
+            return Err(ZoneError::StorageTooSmall); // Before any of it is written.
+        }
+        let (own, rest) = storage.split_at_mut(count);
+        let storage = Storage::of_slice(own, slots.count() * LINE).map_err(small)?;
+        let frames = HybridAllocator::with_slots(map, slots, rest).map_err(small)?;
+        let count = Count::new(map.count(), storage.words());
+        let (gauge, fallbacks) = (Gauge::default(), AtomicU64::new(0));
+        Ok(Self {
+            kind,
+            name: None,
+            page,
+            marks: Watermarks::NONE,
+            reserve: 0,
+            frames,
+            count,
+            gauge,
+            fallbacks,
+            storage,
+        })
     }
 
     /// With these marks and this reserve, which were looked at (W1).
     pub(crate) fn keeping(self, marks: Watermarks, reserve: usize) -> Self {
-        Self { marks, reserve, ..self }
+        Self { marks, reserve, count: self.count.keeping(marks.high), ..self }
     }
 
     /// Calls that were served here: all of them, and those among them that had asked for another zone.
     pub(crate) fn served(&self) -> (u64, u64) {
-        (self.meter.allocations.load(Ordering::Relaxed), self.meter.fallbacks.load(Ordering::Relaxed))
+        (self.count.served(), self.fallbacks.load(Ordering::Relaxed))
     }
 
     /// How many frames such a request leaves (Z2).
@@ -198,31 +233,6 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
     const fn floor(&self, claim: Claim) -> usize {
         let min = if claim.urgent { 0 } else { self.marks.min };
         if claim.fallback { min.saturating_add(self.reserve) } else { min }
-    }
-
-    /// Takes the request's number off the count, if its floor is left then.
-    #[inline]
-    fn take(&self, count: usize, floor: usize) -> bool {
-        let mut free = self.meter.free.load(Ordering::Relaxed);
-        while let Some(left) = free.checked_sub(count)
-            && left >= floor
-        {
-            hook::between();
-            match self.meter.free.compare_exchange_weak(free, left, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => free = now,
-            }
-            hook::lost();
-        }
-        false
-    }
-
-    #[inline]
-    fn count_served(&self, claim: Claim) {
-        self.meter.allocations.fetch_add(1, Ordering::Relaxed);
-        if claim.fallback {
-            self.meter.fallbacks.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// A run for a request that was looked at.
@@ -238,34 +248,44 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
 
     #[inline]
     fn alloc_by<R>(&self, count: usize, claim: Claim, get: impl Fn() -> Result<R, FrameError>) -> Option<R> {
-        if !self.take(count, self.floor(claim)) {
+        let slot = self.frames.slots().enter();
+        let taken = self.count.take(slot, count, self.floor(claim));
+        self.frames.slots().leave(slot);
+        if !taken {
             return None;
         }
-        match get() {
-            Ok(run) => {
-                self.count_served(claim);
-                Some(run)
-            }
-            Err(_) => {
-                self.meter.free.fetch_add(count, Ordering::SeqCst);
-                None
-            }
+        let Ok(run) = get() else {
+            self.count.give(count);
+            return None;
+        };
+        // A slot that another has by now is as good to note it.
+        self.count.serve(slot);
+        if claim.fallback {
+            self.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
+        Some(run)
     }
 
     /// Takes back frames, all of which are in the map, or none of which are taken.
     #[inline]
     pub(crate) fn free(&self, frames: Frames) -> Result<(), Misuse> {
         self.frames.free(frames)?;
-        self.meter.free.fetch_add(frames.count, Ordering::SeqCst);
+        self.freed(frames.count);
         Ok(())
     }
 
     #[inline]
     pub(crate) fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         self.frames.free_order(start, order)?;
-        self.meter.free.fetch_add(order.frames(), Ordering::SeqCst);
+        self.freed(order.frames());
         Ok(())
+    }
+
+    #[inline]
+    fn freed(&self, count: usize) {
+        let slot = self.frames.slots().enter();
+        self.count.put(slot, count);
+        self.frames.slots().leave(slot);
     }
 
     /// After a call: the level follows the count, and the hook hears of it.
@@ -273,8 +293,18 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
     pub(crate) fn settle(&self, hook: &impl OnPressure) {
         // A zone without marks is never short.
         if self.marks.high > 0 {
-            self.meter.gauge.settle(self.kind, self.marks, || self.free_frames(), hook);
+            let exact = || {
+                self.count.gather();
+                self.count.shared()
+            };
+            self.gauge.settle(self.kind, self.marks, self.count.shared(), exact, hook);
         }
+    }
+
+    /// Brings the count and the allocator together, for a moment of calm.
+    pub(crate) fn drain(&self) {
+        self.count.gather();
+        self.frames.drain();
     }
 
     pub(crate) fn frames(&self) -> &HybridAllocator<'m, S> {
@@ -293,6 +323,7 @@ impl<S> fmt::Debug for MemoryZone<'_, S> {
             .field("total", &self.total_frames())
             .field("free", &self.free_frames())
             .field("pressure", &self.pressure())
+            .field("storage", &self.storage)
             .finish()
     }
 }

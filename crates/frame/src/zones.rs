@@ -51,7 +51,6 @@ use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, Ordering},
     map::MemoryMap,
-    plan::{LINE, Plan},
     types::{Frame, FrameError, Frames, Misuse, Order, PageSize, ZoneType},
     watermarks::Watermarks,
     zone::{Claim, MemoryZone},
@@ -81,7 +80,7 @@ pub struct ZoneCounts {
 ///
 /// // 64 MiB, of which 8 are kept as pages of 2 MiB, and a device with memory of its own.
 /// let map = MemoryMap::of(Frames::new(0, 64 << 8)).unwrap();
-/// let mut notes = [0; HybridAllocator::metadata_bytes(4096, 0) / 8];
+/// let mut notes = [0; MemoryZone::metadata_bytes(4096, 0) / 8];
 /// let devices = [MemoryZone::device("screen", Frames::new(0xe_0000, 4096), &mut notes)?];
 /// let config = ZoneConfig { large_pages: 4, devices: &devices, ..ZoneConfig::default() };
 ///
@@ -120,13 +119,8 @@ impl ZonedAllocator<'_> {
     ) -> Result<usize, ZoneError> {
         let parts = config.parts(map)?;
         let zones = [&parts.dma, &parts.normal, &parts.large, &parts.giant];
-        Ok(zones.into_iter().map(|part| words(part, slots)).sum::<usize>() * 8)
+        Ok(zones.into_iter().map(|part| MemoryZone::words(part, slots)).sum::<usize>() * 8)
     }
-}
-
-/// Words that the notes of a zone take, with what may be lost to bring them to a cache line.
-fn words(part: &MemoryMap, slots: usize) -> usize {
-    if part.ranges().is_empty() { 0 } else { Plan::new(part.span()).hybrid_words(slots) + LINE }
 }
 
 impl<'m> ZonedAllocator<'m> {
@@ -153,13 +147,14 @@ impl<'m, S: Slots + Clone, H: OnPressure> ZonedAllocator<'m, S, H> {
     ) -> Result<Self, ZoneError> {
         let parts = config.parts(map)?;
         let (dma, normal, reserve) = config.marks(&parts)?;
-        let lens = [&parts.dma, &parts.normal, &parts.large, &parts.giant].map(|part| words(part, slots.count()));
+        let lens =
+            [&parts.dma, &parts.normal, &parts.large, &parts.giant].map(|part| MemoryZone::words(part, slots.count()));
         if storage.len() < lens.iter().sum() {
             return Err(ZoneError::StorageTooSmall); // Before any of it is written.
         }
         let mut rest = storage;
         let mut zone = |kind, page, part: &MemoryMap, marks: Watermarks, reserve| {
-            let len = words(part, slots.count());
+            let len = MemoryZone::words(part, slots.count());
             let (own, behind) = core::mem::take(&mut rest).split_at_mut(len);
             rest = behind;
             if len == 0 {
@@ -362,7 +357,7 @@ unsafe impl<S: Slots + Clone, H: OnPressure> FrameAllocator for ZonedAllocator<'
     }
 
     fn drain(&self) {
-        self.zones().for_each(|zone| zone.frames().drain());
+        self.zones().for_each(MemoryZone::drain);
     }
 
     fn span(&self) -> Frames {

@@ -10,11 +10,10 @@ use std::{
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
-    Frame, FrameAllocator, FrameError, Frames, HybridAllocator, MapEntry, MemoryMap, MemoryZone, Misuse, Order,
-    PageSize, Pressure, Region, Request, Watermarks, ZoneConfig, ZoneCounts, ZoneError, ZonePressure, ZoneType,
-    ZonedAllocator,
+    Frame, FrameAllocator, FrameError, Frames, MapEntry, MemoryMap, MemoryZone, Misuse, Order, PageSize, Pressure,
+    Region, Request, Watermarks, ZoneConfig, ZoneCounts, ZoneError, ZonePressure, ZoneType, ZonedAllocator,
 };
-use terrace_sync::NoSlots;
+use terrace_sync::{NoSlots, Slots};
 
 const NONE: Option<Watermarks> = Some(Watermarks::NONE);
 const LARGE: usize = 512;
@@ -98,7 +97,7 @@ fn an_urgent_request_that_falls_back_leaves_the_reserve_too() {
 
 #[test]
 fn each_zone_is_named_when_it_is_depleted() {
-    let mut notes = vec![0; HybridAllocator::metadata_bytes(64, 0) / 8];
+    let mut notes = vec![0; MemoryZone::metadata_bytes(64, 0) / 8];
     let devices = [MemoryZone::device("net", Frames::new(1 << 20, 64), &mut notes).expect("a device")];
     let config = ZoneConfig {
         dma: NONE,
@@ -155,7 +154,7 @@ fn silly_requests_are_named_and_counted_nowhere() {
 #[test]
 fn a_devices_frames_go_to_who_names_it() {
     let (screen, net) = (Frames::new(0xe_0000, 300), Frames::new(0xf_0000, 64));
-    let mut notes = [0; 2].map(|_| vec![0; HybridAllocator::metadata_bytes(300, 0) / 8]);
+    let mut notes = [0; 2].map(|_| vec![0; MemoryZone::metadata_bytes(300, 0) / 8]);
     let [first, second] = &mut notes;
     let devices = [
         MemoryZone::device("screen", screen, first).expect("a device"),
@@ -237,6 +236,22 @@ fn pressure_is_told_once_and_with_hysteresis() {
     assert_eq!(down_to(10), event(Pressure::Min, 10));
     assert_eq!(down_to(40), [event(Pressure::Low, 20), event(Pressure::Calm, 40)].concat());
     assert_eq!(down_to(21), []);
+}
+
+/// Callers come from one slot after the other, and from none.
+#[derive(Default)]
+struct Turns(Cell<usize>);
+
+// SAFETY: one thread, which leaves before it enters again.
+unsafe impl Slots for Turns {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn enter(&self) -> usize {
+        self.0.set((self.0.get() + 1) % 4);
+        self.0.get()
+    }
 }
 
 /// A zone's allocator that its own hook reaches.
@@ -424,6 +439,12 @@ proptest! {
     fn no_load_breaks_a_reserve_or_gets_a_devices_frames_unasked(
         machine in zones_model::machine(), load in zones_model::load()
     ) {
-        zones_model::run(&machine, &load);
+        zones_model::run(&machine, &load, &NoSlots);
+    }
+
+    /// Callers come from one slot after the other, each with frames at its hand, and from none.
+    #[test]
+    fn slots_change_nothing_of_what_zones_do(machine in zones_model::machine(), load in zones_model::load()) {
+        zones_model::run(&machine, &load, &&Turns::default());
     }
 }

@@ -61,14 +61,22 @@ impl Gauge {
         level_of(self.0.load(Ordering::SeqCst))
     }
 
-    /// After a change of the free frames: brings the level up to `free`, and tells.
+    /// After a change of the free frames: brings the level up to them, and tells. `about` is what a glance says of them;
+    /// where that is another level, `free` is asked.
     #[inline]
-    pub(crate) fn settle(&self, zone: ZoneType, marks: Watermarks, free: impl Fn() -> usize, hook: &impl OnPressure) {
+    pub(crate) fn settle(
+        &self,
+        zone: ZoneType,
+        marks: Watermarks,
+        about: usize,
+        free: impl Fn() -> usize,
+        hook: &impl OnPressure,
+    ) {
         // SeqCst, as the step that changed the free frames: of two calls that change them and look here, the one that
         // comes second sees what the first has done (G1).
         let state = self.0.load(Ordering::SeqCst);
         let level = level_of(state);
-        if marks.level(level, free()) != level || state >> TOLD & LEVEL != level as u64 {
+        if marks.level(level, about) != level || state >> TOLD & LEVEL != level as u64 {
             self.change(zone, marks, &free, hook);
         }
     }
@@ -141,14 +149,14 @@ mod tests {
         let hook = |now: &ZonePressure| told.borrow_mut().push((now.level, now.free));
         let free = || {
             looks.set(looks.get() + 1);
-            if looks.get() <= 2 { 4 } else { 9 }
+            if looks.get() == 1 { 4 } else { 9 }
         };
-        gauge.settle(ZoneType::Normal, MARKS, free, &hook);
+        gauge.settle(ZoneType::Normal, MARKS, 4, free, &hook);
         assert_eq!((gauge.level(), told.take()), (Pressure::Calm, vec![(Pressure::Low, 9)]));
         // What the hook has missed it is told at the next call, and then no more.
-        gauge.settle(ZoneType::Normal, MARKS, || 9, &hook);
+        gauge.settle(ZoneType::Normal, MARKS, 9, || 9, &hook);
         assert_eq!(told.take(), [(Pressure::Calm, 9)]);
-        gauge.settle(ZoneType::Normal, MARKS, || 9, &hook);
+        gauge.settle(ZoneType::Normal, MARKS, 9, || 9, &hook);
         assert_eq!(told.take(), []);
     }
 
@@ -158,12 +166,14 @@ mod tests {
         let hook = |now: &ZonePressure| {
             told.borrow_mut().push(now.level);
             free.set(9);
-            gauge.settle(ZoneType::Normal, MARKS, || free.get(), &|_: &ZonePressure| told.borrow_mut().clear());
+            gauge.settle(ZoneType::Normal, MARKS, free.get(), || free.get(), &|_: &ZonePressure| {
+                told.borrow_mut().clear()
+            });
             assert_eq!(gauge.level(), Pressure::Calm, "the level follows all the same");
         };
-        gauge.settle(ZoneType::Normal, MARKS, || free.get(), &hook);
+        gauge.settle(ZoneType::Normal, MARKS, free.get(), || free.get(), &hook);
         assert_eq!(told.take(), [Pressure::Low]);
-        gauge.settle(ZoneType::Normal, MARKS, || free.get(), &hook);
+        gauge.settle(ZoneType::Normal, MARKS, free.get(), || free.get(), &hook);
         assert_eq!(told.take(), [Pressure::Calm]);
     }
 }
