@@ -36,7 +36,8 @@ std::thread_local! {
 }
 
 /// A number for each racing thread, and one that two of them share: lanes are hints.
-struct Numbers;
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers;
 
 // SAFETY: a frame allocator keeps nothing unlocked under a number (H1 rests on atomic steps alone), and nobody else
 // sees these.
@@ -72,6 +73,11 @@ pub(crate) fn yield_sometimes() {
 /// From now on this thread yields where a claim can be lost; `seed` is not 0.
 pub(crate) fn yield_from_now(seed: u8) {
     YIELDS.set(u64::from(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+}
+
+/// From now on this is the thread's number among [`Numbers`].
+pub(crate) fn be_number(number: usize) {
+    NUMBER.set(number);
 }
 
 fn stop_if_told() {
@@ -130,7 +136,7 @@ impl Owners {
 /// One thread's part: fills and empties its share in bursts.
 fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, steps: usize) -> u64 {
     yield_from_now(me);
-    NUMBER.set(usize::from(me / 2));
+    be_number(usize::from(me / 2));
     let choice = Cell::new(u64::from(me) << 32 | 77);
     let mut mine: Vec<Frame> = Vec::new();
     for step in 0..steps {
