@@ -51,6 +51,8 @@ impl OnPressure for () {
 const TOLD: u32 = 2;
 const LEVEL: u64 = 3;
 const TELLING: u64 = 1 << 4;
+/// Calm, and told so, by nobody at the moment.
+const CALM: u64 = 0;
 
 /// A zone's level.
 #[derive(Debug, Default)]
@@ -75,6 +77,9 @@ impl Gauge {
         // SeqCst, as the step that changed the free frames: of two calls that change them and look here, the one that
         // comes second sees what the first has done (G1).
         let state = self.0.load(Ordering::SeqCst);
+        if state == CALM && about >= marks.low {
+            return; // Nothing else is looked at in the common case.
+        }
         let level = level_of(state);
         if marks.level(level, about) != level || state >> TOLD & LEVEL != level as u64 {
             self.change(zone, marks, &free, hook);
