@@ -167,11 +167,6 @@ impl<'m, S> MemoryZone<'m, S> {
 }
 
 impl<'m, S: Slots> MemoryZone<'m, S> {
-    /// Words without which it cannot be: those of the lines, and of the allocator where nothing is lost.
-    fn least_words(map: &MemoryMap, slots: usize) -> usize {
-        lines(slots) + Plan::new(map.span()).hybrid_words(slots)
-    }
-
     /// The same, with a place for each number of `slots`.
     ///
     /// # Errors
@@ -196,7 +191,7 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
     ) -> Result<Self, ZoneError> {
         let small = |_| ZoneError::StorageTooSmall;
         let count = lines(slots.count());
-        if storage.len() < Self::least_words(map, slots.count()) {
+        if storage.len() < MemoryZone::words(map, slots.count()) {
             return Err(ZoneError::StorageTooSmall); // Before any of it is written.
         }
         let (own, rest) = storage.split_at_mut(count);
