@@ -11,7 +11,7 @@ use std::{cell::RefCell, error::Error, fmt::Write};
 
 use terrace::NoSlots;
 use terrace_frame::{
-    FrameAllocator, FrameError, Frames, HugePages, MapEntry, MemoryMap, MemoryZone, Owner, PageSize, Request,
+    FrameAllocator, FrameError, Frames, HugePages, MapEntry, MemoryMap, MemoryZone, PageOwner, PageSize, Request,
     Watermarks, ZoneConfig, ZoneCounts, ZonePressure, ZoneType, ZonedAllocator,
 };
 
@@ -84,7 +84,7 @@ fn tour(say: &mut dyn FnMut(&str)) -> Result<(), Box<dyn Error>> {
 
     let mut storage = vec![0; HugePages::metadata_bytes(zones.span().count) / 8];
     let pages = HugePages::new(&zones, &mut storage)?;
-    let guest = Owner::new(7).ok_or("a tag from 1 on")?;
+    let guest = PageOwner::new(7).ok_or("a tag from 1 on")?;
     let block = Request::order(PageSize::Large.order());
     let own = pages.alloc_for(guest, &block)?;
     pages.free_for(guest, Frames { count: 1, ..own })?;

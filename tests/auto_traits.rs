@@ -151,7 +151,7 @@ table! {
     frame::MemoryZone<'static, &'static dyn Slots>: no no no yes no;
     frame::ZonedAllocator<'static, ThreadSlots>: yes yes no yes yes;
     frame::ZonedAllocator<'static, NoSlots, Rc<u8>>: no no no yes yes;
-    frame::Owner:                           yes  yes  yes  yes  yes;
+    frame::PageOwner:                       yes  yes  yes  yes  yes;
     frame::HugeCounts:                      yes  yes  yes  yes  yes;
     frame::HugePages<'static, frame::HybridAllocator<'static>>: yes yes no yes yes;
     frame::HugePages<'static, frame::BitmapAllocator<'static, Bare>>: no no no yes no;

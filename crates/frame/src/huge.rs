@@ -27,7 +27,7 @@ use core::fmt;
 use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, AtomicUsize, Ordering},
-    owners::{self, Owner},
+    owners::{self, PageOwner},
     plan,
     storage::Storage,
     types::{Frame, FrameError, Frames, Misuse, PageSize},
@@ -56,7 +56,7 @@ pub struct HugeCounts {
 /// let mut storage = [0; HugePages::metadata_bytes(2048) / 8];
 /// let pages = HugePages::new(&frames, &mut storage)?;
 ///
-/// let guest = Owner::new(3).unwrap();
+/// let guest = PageOwner::new(3).unwrap();
 /// let runs = [(); 512].map(|()| pages.alloc_for(guest, &Request::frames(1)).unwrap());
 /// assert_eq!(pages.page_size(runs[0].start), PageSize::Large);
 /// pages.free_for(guest, runs[77]).unwrap();
@@ -104,7 +104,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
     ///
     /// # Errors
     /// As the backing's.
-    pub fn alloc_for(&self, owner: Owner, request: &Request) -> Result<Frames, FrameError> {
+    pub fn alloc_for(&self, owner: PageOwner, request: &Request) -> Result<Frames, FrameError> {
         let run = self.backing.alloc(request)?;
         let promoted = self.add(owner, run, usize::MAX);
         self.promotions.fetch_add(promoted, Ordering::SeqCst);
@@ -115,7 +115,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
     ///
     /// # Errors
     /// [`Misuse::NotARun`]: they cannot all be the owner's; and as the backing's. Nothing has changed.
-    pub fn free_for(&self, owner: Owner, frames: Frames) -> Result<(), Misuse> {
+    pub fn free_for(&self, owner: PageOwner, frames: Frames) -> Result<(), Misuse> {
         if !self.backing.manages(frames) {
             return Err(Misuse::Outside);
         }
@@ -143,7 +143,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
     }
 
     /// Adds a run, or the part of it in its first `blocks`, to the sums; says how many blocks became the owner's by it.
-    fn add(&self, owner: Owner, run: Frames, blocks: usize) -> usize {
+    fn add(&self, owner: PageOwner, run: Frames, blocks: usize) -> usize {
         let parts = plan::split(run.start.0, run.count, BLOCK).take(blocks);
         // By O3 it fits, unless owners were lied about: then the block's sums stay too low.
         let words = parts.filter_map(|(at, count)| self.change(at, |word| owners::more(word, owner, count)));
@@ -169,7 +169,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
     }
 
     /// Whose the 2 MiB around the frame are, if they are one owner's.
-    pub fn owner(&self, frame: Frame) -> Option<Owner> {
+    pub fn owner(&self, frame: Frame) -> Option<PageOwner> {
         let word = self.words.get((frame.0 / BLOCK).checked_sub(self.first)?)?;
         // SeqCst, as the steps: who owns all frames of a block sees it so.
         owners::wholly(word.load(Ordering::SeqCst))

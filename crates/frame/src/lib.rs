@@ -78,7 +78,7 @@ pub use classic::ClassicBuddyAllocator;
 pub use huge::{HugeCounts, HugePages};
 pub use hybrid::HybridAllocator;
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
-pub use owners::Owner;
+pub use owners::PageOwner;
 pub use region::Region;
 pub use types::{FRAME_BYTES, Frame, FrameError, Frames, Misuse, Order, PageSize, PhysAddr, ZoneType};
 pub use watermarks::{Pressure, Watermarks};

@@ -27,18 +27,19 @@ const _: () = assert!(BLOCK as u64 * MOST as u64 <= SUM);
 
 const MOST: u16 = (1 << TAGS) - 1;
 
-/// Whose frames they are: a number from 1 to 32767 that the caller gives an address space, a file, a guest.
+/// Whose frames a block's are, for [`HugePages`](crate::HugePages): a number from 1 to 32767 that the caller gives an
+/// address space, a file, a guest.
 ///
 /// ```
-/// use terrace_frame::Owner;
+/// use terrace_frame::PageOwner;
 ///
-/// assert_eq!(Owner::new(7).map(Owner::tag), Some(7));
-/// assert!(Owner::new(0).is_none() && Owner::new(1 << 15).is_none());
+/// assert_eq!(PageOwner::new(7).map(PageOwner::tag), Some(7));
+/// assert!(PageOwner::new(0).is_none() && PageOwner::new(1 << 15).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Owner(u16);
+pub struct PageOwner(u16);
 
-impl Owner {
+impl PageOwner {
     /// The owner with that tag, 1 to 32767.
     #[must_use]
     pub const fn new(tag: u16) -> Option<Self> {
@@ -59,21 +60,21 @@ const fn word_of(tag: u16, frames: usize) -> u64 {
 }
 
 /// The word when the owner has got so many frames more, 512 at most. `None`: there cannot be so many.
-pub(crate) const fn more(word: u64, owner: Owner, frames: usize) -> Option<u64> {
+pub(crate) const fn more(word: u64, owner: PageOwner, frames: usize) -> Option<u64> {
     let sum = (word & SUM) + (word_of(owner.0, frames) & SUM);
     if sum > SUM { None } else { word.checked_add(word_of(owner.0, frames)) }
 }
 
 /// The word when the owner has so many frames less, 512 at most. `None`: it cannot have had so many.
-pub(crate) const fn less(word: u64, owner: Owner, frames: usize) -> Option<u64> {
+pub(crate) const fn less(word: u64, owner: PageOwner, frames: usize) -> Option<u64> {
     let theirs = word_of(owner.0, frames);
     if word & SUM < theirs & SUM || word >> SQUARES < theirs >> SQUARES { None } else { Some(word - theirs) }
 }
 
 /// Whose the block is, wholly (O2).
-pub(crate) const fn wholly(word: u64) -> Option<Owner> {
+pub(crate) const fn wholly(word: u64) -> Option<PageOwner> {
     let tag = ((word & SUM) / BLOCK as u64) as u16;
-    if tag > 0 && word == word_of(tag, BLOCK) { Some(Owner(tag)) } else { None }
+    if tag > 0 && word == word_of(tag, BLOCK) { Some(PageOwner(tag)) } else { None }
 }
 
 #[cfg(test)]
@@ -84,13 +85,14 @@ mod tests {
     use super::*;
 
     fn sum(tags: &[u16]) -> u64 {
-        tags.iter().fold(0, |word, &tag| Owner::new(tag).map_or(word, |owner| more(word, owner, 1).expect("it fits")))
+        tags.iter()
+            .fold(0, |word, &tag| PageOwner::new(tag).map_or(word, |owner| more(word, owner, 1).expect("it fits")))
     }
 
     #[test]
     fn a_block_of_one_owner_is_known_for_every_tag() {
         for tag in 1..=MOST {
-            let owner = Owner::new(tag).expect("a tag");
+            let owner = PageOwner::new(tag).expect("a tag");
             let whole = more(0, owner, BLOCK).expect("it fits");
             assert_eq!(wholly(whole), Some(owner));
             assert_eq!(wholly(less(whole, owner, 1).expect("one of them")), None);
@@ -99,7 +101,7 @@ mod tests {
             assert_eq!((less(most, owner, BLOCK), more(most, owner, 1)), (None, Some(whole)));
         }
         let full = word_of(MOST, BLOCK);
-        assert_eq!((wholly(0), more(full, Owner(MOST), 2), less(0, Owner(1), 1)), (None, None, None));
+        assert_eq!((wholly(0), more(full, PageOwner(MOST), 2), less(0, PageOwner(1), 1)), (None, None, None));
     }
 
     /// The averages of these are those of one owner: the squares tell them apart.
@@ -123,15 +125,15 @@ mod tests {
             let (mut tags, mut word) = (vec![0; BLOCK], 0);
             for (start, count, tag) in steps {
                 for place in &mut tags[start..(start + count).min(BLOCK)] {
-                    if let Some(owner) = Owner::new(*place) {
+                    if let Some(owner) = PageOwner::new(*place) {
                         word = less(word, owner, 1).expect("it is there");
                     }
                     *place = tag * scale;
-                    if let Some(owner) = Owner::new(*place) {
+                    if let Some(owner) = PageOwner::new(*place) {
                         word = more(word, owner, 1).expect("it fits");
                     }
                 }
-                let one = tags.iter().all(|&tag| tag == tags[0]).then(|| Owner::new(tags[0])).flatten();
+                let one = tags.iter().all(|&tag| tag == tags[0]).then(|| PageOwner::new(tags[0])).flatten();
                 prop_assert_eq!(wholly(word), one);
                 prop_assert_eq!(word, sum(&tags));
             }

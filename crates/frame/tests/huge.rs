@@ -12,15 +12,15 @@ use std::{
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
-    Frame, FrameAllocator, FrameError, Frames, HugePages, HybridAllocator, MapEntry, MemoryMap, Misuse, Owner,
+    Frame, FrameAllocator, FrameError, Frames, HugePages, HybridAllocator, MapEntry, MemoryMap, Misuse, PageOwner,
     PageSize, Request, Watermarks, ZoneConfig, ZonedAllocator,
 };
 use terrace_sync::NoSlots;
 
 const BLOCK: usize = 512;
 
-fn owner(tag: u16) -> Owner {
-    Owner::new(tag).expect("1 to 32767")
+fn owner(tag: u16) -> PageOwner {
+    PageOwner::new(tag).expect("1 to 32767")
 }
 
 /// Eight blocks and two halves, with a hole in the third.
@@ -172,9 +172,9 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn whose(&self, block: usize) -> Option<Owner> {
+    fn whose(&self, block: usize) -> Option<PageOwner> {
         let tags = &self.of[block * BLOCK..(block + 1) * BLOCK];
-        Owner::new(tags[0]).filter(|owner| tags.iter().all(|&tag| tag == owner.tag()))
+        PageOwner::new(tags[0]).filter(|owner| tags.iter().all(|&tag| tag == owner.tag()))
     }
 
     fn alloc(&mut self, tag: u16, request: &Request) {
