@@ -36,8 +36,7 @@ std::thread_local! {
 }
 
 /// A number for each racing thread, and one that two of them share: lanes are hints.
-#[derive(Clone, Copy)]
-pub(crate) struct Numbers;
+struct Numbers;
 
 // SAFETY: a frame allocator keeps nothing unlocked under a number (H1 rests on atomic steps alone), and nobody else
 // sees these.
@@ -70,16 +69,6 @@ pub(crate) fn yield_sometimes() {
     });
 }
 
-/// From now on this thread yields where a claim can be lost; `seed` is not 0.
-pub(crate) fn yield_from_now(seed: u8) {
-    YIELDS.set(u64::from(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-}
-
-/// From now on this is the thread's number among [`Numbers`].
-pub(crate) fn be_number(number: usize) {
-    NUMBER.set(number);
-}
-
 fn stop_if_told() {
     let barrier = STOP.with_borrow_mut(|stop| match stop.take() {
         Some((0, barrier)) => Some(barrier),
@@ -99,12 +88,17 @@ pub(crate) fn count_lost() {
     LOST.set(LOST.get() + 1);
 }
 
+/// From now on this thread yields where a claim can be lost; `seed` is not 0.
+pub(crate) fn yield_from_now(seed: u8) {
+    YIELDS.set(u64::from(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+}
+
 pub(crate) fn count_touched() {
     TOUCHED.with(|count| count.set(count.get() + 1));
 }
 
 /// The words of metadata that `act` touched on this thread.
-fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
+pub(crate) fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
     let before = TOUCHED.get();
     let result = act();
     (result, TOUCHED.get() - before)
@@ -135,8 +129,8 @@ impl Owners {
 
 /// One thread's part: fills and empties its share in bursts.
 fn race(frames: &dyn FrameAllocator, owners: &Owners, me: u8, order: Order, steps: usize) -> u64 {
-    yield_from_now(me);
-    be_number(usize::from(me / 2));
+    YIELDS.set(u64::from(me).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    NUMBER.set(usize::from(me / 2));
     let choice = Cell::new(u64::from(me) << 32 | 77);
     let mut mine: Vec<Frame> = Vec::new();
     for step in 0..steps {
