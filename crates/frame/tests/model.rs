@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameError, Frames, HybridAllocator, MemoryMap,
-    Order, Watermarks, ZoneConfig, ZoneType, ZonedAllocator,
+    Order, Watermarks, ZoneConfig, ZonedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 
-const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true, refusal: FrameError::OutOfMemory };
+const ONE: Traits = Traits { boundaries: false, leaf: 1, exact: true, places: true };
 const SMALL: usize = 32_768;
 
 fn leaf(log2: u32) -> Order {
@@ -88,8 +88,7 @@ proptest! {
         let config = ZoneConfig { dma_end: Frame(40_000), dma: none, normal: none, dma_reserve: Some(0), ..ZoneConfig::default() };
         let mut words = vec![0; ZonedAllocator::metadata_bytes(&holey(), &config, 0).expect("zones") / 8];
         let zones = ZonedAllocator::new(&holey(), &config, &mut words).expect("zones");
-        let refusal = FrameError::ZoneDepleted(ZoneType::Normal);
-        run(&zones, &holey(), Traits { places: false, refusal, ..ONE }, &program);
+        run(&zones, &holey(), Traits { places: false, ..ONE }, &program);
     }
 }
 
