@@ -2,6 +2,7 @@
 //! that would make their file too long.
 
 mod areas;
+mod costs;
 mod drawn;
 mod index;
 mod picture;

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     atomic::{AtomicU64, Ordering::Relaxed},
+    hook,
     types::{Frame, Frames, Order},
 };
 
@@ -38,6 +39,7 @@ impl<'m> Ledger<'m> {
     }
 
     fn word(&self, frame: Frame) -> Option<&AtomicU64> {
+        hook::touched();
         self.notes.get(frame.0.wrapping_sub(self.first))
     }
 
