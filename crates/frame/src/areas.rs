@@ -1,10 +1,10 @@
 //! [`FreeAreas`]: how many free blocks of each order there are, and what that says of fragmentation.
 //!
 //! ```text
-//!  frames    . # # . . . . . . . . . . . . #       . is free
-//!  blocks      │       │ 4–7   │ 8–11 │12-13│14│
-//!              3: one of order 0; 4–7: …           the largest aligned ones that fit, one after another
-//!  table     order 0: 2   order 1: 1   order 2: 2
+//!  frame   0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+//!          . # # . . . . . . . .  .  .  .  .  #       . is free
+//!  blocks  0     3 └─4–7─┘ └─8–11──┘ └12–13┘ 14       the largest aligned ones, one after another
+//!  table   order 0: 3   order 1: 1   order 2: 2
 //! ```
 //!
 //! The table is what Linux shows in `/proc/buddyinfo`, the two indices are those of its `unusable_index` and
@@ -17,12 +17,13 @@
 //! index counts blocks, a comparison with a Linux wants [`up_to`](FreeAreas::up_to) that order.
 //!
 //! - **I1** No count is not 0 above `top`.
-//! - **I2** Blocks begin at multiples of their size and are as large as their neighbours allow: two buddies are never
-//!   both free and apart, below `top`.
+//! - **I2** In a table that was read here, blocks begin at multiples of their size and are as large as their neighbours
+//!   allow: no two buddies are both free and apart, below order 20.
 //!
 //! Cost: the table reads every frame's bit once, a [`free_word`](FrameAllocator::free_word) for 64, and takes a step
-//! for each block found; the indices 21 steps. It allocates nothing and stops nobody; where calls race with it, each
-//! word is as it was at some moment.
+//! for each block found; the indices 21 steps. It allocates nothing and stops nobody. Where calls race with it, words
+//! are as they were at one moment or another, and a block that goes from one structure of its allocator to another just
+//! then may look taken.
 #![forbid(unsafe_code)]
 
 use core::{fmt, ops::AddAssign};

@@ -9,7 +9,8 @@
 //! whole range of 64 bits, and none is too large. What the unit is, nanoseconds or a processor's ticks, is the
 //! caller's knowledge, as is the clock.
 //!
-//! - **I1** A bucket holds a value exactly while `first <= value <= last` of it; buckets leave no gap and do not overlap.
+//! - **I1** A bucket holds a value exactly while `first <= value <= last` of it; buckets leave no gap and do not
+//!   overlap.
 //! - **I2** Counts never fall. So what a racing reader adds up is a histogram that was true of some of the values.
 //!
 //! | | at most |
@@ -143,8 +144,8 @@ impl LatencyHistogram {
         Some(self.max.load(Relaxed).max(highest.first))
     }
 
-    /// A value that at least `part` of each `whole` values do not exceed: `quantile(99, 100)` is the 99th percentile. It
-    /// is one of the values, or up to a sixteenth more than one. `None`: there was no value, or `whole` is 0. All of
+    /// A value that at least `part` of each `whole` values do not exceed: `quantile(99, 100)` is the 99th percentile.
+    /// It is one of the values, or up to a sixteenth more than one. `None`: there was no value, or `whole` is 0. All of
     /// the values and more are all.
     #[must_use]
     pub fn quantile(&self, part: u64, whole: u64) -> Option<u64> {

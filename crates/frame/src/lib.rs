@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! What there is to see: [`FreeAreas`] and [`Picture`] of any of them; as layers over one, [`StatsFrames`] counts calls,
+//! [`TimedFrames`] times them, [`TrackedFrames`] knows whose each run is. A layer that is not there costs nothing.
+//!
 //! They need atomics of 64 bits.
 #![no_std]
 

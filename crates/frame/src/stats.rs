@@ -19,12 +19,12 @@
 //!   call.
 //! - **I2** Counts never fall. A reader that races with calls sees some of them.
 //!
-//! A run that is no power of two counts as the order that holds it, and requests of none or more than 2²⁰ frames in a row
-//! of their own. Zones count as one result: their own tables tell them apart.
+//! A run that is no power of two counts as the order that holds it, and requests of none or more than 2²⁰ frames in a
+//! row of their own. Zones count as one result: their own tables tell them apart.
 //!
 //! | | at most, beside the backing's |
 //! |---|---|
-//! | alloc, free | the slot's number, two relaxed atomic steps on its table |
+//! | alloc, free | the slot's number, or a try to get one; two relaxed atomic steps on its table |
 //! | batch | the same once, and once more for the call that ended it |
 //! | sum | 244 loads and steps for each table |
 //! | memory | 1984 bytes for each table |
@@ -228,7 +228,9 @@ impl fmt::Display for Counts {
 /// Counts the calls to `backing`, in tables of the caller's.
 ///
 /// ```
-/// use terrace_frame::{BitmapAllocator, Counts, FrameAllocator, Frames, MemoryMap, Misuse, Order, Outcome, StatsFrames};
+/// use terrace_frame::{
+///     BitmapAllocator, Counts, FrameAllocator, Frames, MemoryMap, Misuse, Order, Outcome, StatsFrames,
+/// };
 ///
 /// let map = MemoryMap::of(Frames::new(0, 1024)).unwrap();
 /// let mut metadata = [0; BitmapAllocator::metadata_bytes(1024) / 8];
@@ -294,6 +296,9 @@ impl<'m, F, S: Slots> StatsFrames<'m, F, S> {
         let number = self.slots.enter();
         self.counts.get(number).unwrap_or(&self.counts[0]).add_times(frames, outcome, times);
         self.slots.leave(number);
+        if number == 0 {
+            self.slots.claim(); // For the next time.
+        }
     }
 
     #[inline]

@@ -7,15 +7,15 @@
 //!   latencies   allocated │ freed, below 512 frames and from there on │ refused, misused
 //! ```
 //!
-//! A layer: frames are the backing's own. The clock is the caller's: a function that says how many nanoseconds, or ticks
-//! of a processor, have passed since some moment. One that goes back, as a processor's may from one CPU to the next,
-//! counts as no time. What two looks at the clock take is in every figure.
+//! A layer: frames are the backing's own. The clock is the caller's: a function that says how many nanoseconds, or
+//! ticks of a processor, have passed since some moment. One that goes back, as a processor's may from one CPU to the
+//! next, counts as no time. What two looks at the clock take is in every figure.
 //!
 //! For figures by CPU make a layer for each, over a reference to one backing, and [merge](Latencies::merge) them. Who
 //! does not want the figures leaves the layer out, and nothing of it is compiled.
 //!
-//! The clock is a hook: it may call the backing, no lock is held while it runs, and as a panic in it would lose the
-//! frames that were just handed out, it aborts.
+//! The clock is a hook (clause 10 of the `Allocator` contract): it may call the backing, no lock is held while it runs,
+//! and a panic in it aborts: unwound, it would lose the frames that were just handed out.
 //!
 //! Cost: two looks at the clock and three relaxed atomic steps a call, or a batch.
 
@@ -130,9 +130,9 @@ impl<'m, F, C: Fn() -> u64> TimedFrames<'m, F, C> {
     /// What the backing answers, and the time that it took.
     #[inline]
     fn timed<R>(&self, act: impl FnOnce(&F) -> R) -> (R, u64) {
+        let guard = AbortOnUnwind;
         let start = (self.clock)();
         let answer = act(&self.backing);
-        let guard = AbortOnUnwind;
         let end = (self.clock)();
         core::mem::forget(guard);
         (answer, end.saturating_sub(start))
@@ -160,7 +160,7 @@ impl<'m, F, C: Fn() -> u64> TimedFrames<'m, F, C> {
 /// Frames of a large run: a page of 2 MiB.
 const LARGE: usize = PageSize::Large.order().frames();
 
-/// A panic while this is dropped by another panic aborts, with or without std. Forgotten where the clock has returned.
+/// A panic while this is dropped by another panic aborts, with or without std. Forgotten where the call has returned.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
@@ -199,8 +199,8 @@ unsafe impl<F: FrameAllocator, C: Fn() -> u64> FrameAllocator for TimedFrames<'_
         answer
     }
 
-    /// Each run of a batch counts as a call that took its part of the batch's time, rounded up; a batch without one as a
-    /// refusal.
+    /// Each run of a batch counts as a call that took its part of the batch's time, rounded up; a batch without one as
+    /// a refusal.
     fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
         let (filled, time) = self.timed(|backing| backing.alloc_batch(order, into));
         let small = order.frames() < LARGE;

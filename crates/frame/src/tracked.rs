@@ -16,7 +16,9 @@
 //! [`Leaks`]; which lines of a program ask for many frames is told by [`HotSites`].
 //!
 //! A layer, with its notes in storage that the caller passes. Who does not want it leaves it out, and nothing of it is
-//! compiled. All runs of the backing that are to come back through the layer must have been handed out through it.
+//! compiled. What was handed out through the layer is to come back through it, and nothing else: of a run that was
+//! freed past it the note stays, and where the backing hands out these frames anew, a free by that note cannot be told
+//! from one of their owner's.
 //!
 //! - **I1** L1: a run handed out here has its note until one free of it strikes that out; without a note nothing goes
 //!   to the backing.
@@ -96,12 +98,13 @@ impl TrackedFrames<'_, ()> {
 }
 
 impl<'m, F: FrameAllocator> TrackedFrames<'m, F> {
-    /// Over `backing`, with its notes in `storage`, whose contents do not matter, and the places that ask in `sites`, of
-    /// which it uses 4094 at most. What is asked for without [`as_owner`](Self::as_owner) has this call for its place.
+    /// Over `backing`, with its notes in `storage`, whose contents do not matter, and the places that ask in `sites`,
+    /// of which it uses 4094 at most, and which go on from what they have counted before. What is asked for without
+    /// [`as_owner`](Self::as_owner) has this call for its place.
     ///
     /// # Errors
-    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](TrackedFrames::metadata_bytes) of the
-    /// backing's span.
+    /// [`FrameError::InvalidSize`]: the storage is smaller than [`metadata_bytes`](TrackedFrames::metadata_bytes) of
+    /// the backing's span.
     #[track_caller]
     pub fn new(backing: F, storage: &'m mut [u64], sites: &'m [SiteCounts]) -> Result<Self, FrameError> {
         let storage = Storage::of_slice(storage, backing.span().count)?;

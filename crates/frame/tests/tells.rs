@@ -164,6 +164,36 @@ fn each_slot_has_its_table_and_the_first_is_for_all_others() {
     assert_eq!((frames.live_frames(), frames.sum().total(Outcome::Allocated)), (10, 10));
 }
 
+/// A number for whoever asked for one.
+#[derive(Default)]
+struct Asked(Cell<usize>);
+
+// SAFETY: one thread.
+unsafe impl Slots for Asked {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn enter(&self) -> usize {
+        self.0.get()
+    }
+
+    fn claim(&self) -> bool {
+        self.0.set(1);
+        true
+    }
+}
+
+#[test]
+fn a_caller_without_a_slot_tries_to_get_one() {
+    let counts = [const { Counts::new() }; 2];
+    let frames = StatsFrames::with_slots(bitmap(&small_map()), Asked::default(), &counts).expect("tables");
+    for _ in 0..3 {
+        frames.alloc_order(Order::MIN).expect("there is room");
+    }
+    assert_eq!(counts.each_ref().map(|counts| counts.total(Outcome::Allocated)), [1, 2]);
+}
+
 #[test]
 fn what_threads_do_at_once_is_all_counted() {
     let counts = [Counts::new()];
@@ -224,25 +254,29 @@ fn a_batch_takes_as_long_as_its_runs() {
     assert_eq!((latencies.refused.count(), latencies.alloc_small.count()), (2, 50));
 }
 
+/// At the first look, and at the one behind the allocation, where the frames would be lost.
 #[test]
 #[cfg_attr(miri, ignore = "Miri starts no process")]
-fn a_clock_that_panics_behind_an_allocation_aborts() {
-    if std::env::var_os("TERRACE_PANICKING_CLOCK").is_some() {
+fn a_clock_that_panics_aborts() {
+    let look = std::env::var("TERRACE_PANICKING_CLOCK").ok().and_then(|look| look.parse().ok());
+    if let Some(look) = look {
         let latencies = Latencies::new();
-        let looks = Cell::new(0);
-        let clock = || if looks.replace(looks.get() + 1) == 1 { panic!("the clock stopped") } else { 0 };
+        let looks = Cell::new(0usize);
+        let clock = || if looks.replace(looks.get() + 1) == look { panic!("the clock stopped") } else { 0 };
         let frames = TimedFrames::new(bitmap(&small_map()), clock, &latencies);
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| frames.alloc_order(Order::MIN)));
-        std::process::exit(0); // Not reached: the frames would be lost.
+        std::process::exit(0); // Not reached, but where the clock is looked at no more.
     }
-    let status = std::process::Command::new(std::env::current_exe().expect("this program has a path"))
-        .args(["a_clock_that_panics_behind_an_allocation_aborts", "--exact", "--nocapture"])
-        .env("TERRACE_PANICKING_CLOCK", "1")
-        .stderr(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .expect("a process");
-    assert!(!status.success());
+    for (look, ends_well) in [("0", false), ("1", false), ("2", true)] {
+        let status = std::process::Command::new(std::env::current_exe().expect("this program has a path"))
+            .args(["a_clock_that_panics_aborts", "--exact", "--nocapture"])
+            .env("TERRACE_PANICKING_CLOCK", look)
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .expect("a process");
+        assert_eq!(status.success(), ends_well, "look {look}");
+    }
 }
 
 /// Every way to give back something else than a run, after each of which all is as it was.

@@ -8,8 +8,8 @@
 //! A place that the table has no row for has the number `UNLISTED`, so that a site is never 0, and a word of 0 is no
 //! note.
 //!
-//! - **N1** Packing and unpacking is the identity on notes of 1 to 2²⁰ frames and sites of 1 to `UNLISTED`; no such note
-//!   is 0.
+//! - **N1** Packing and unpacking is the identity on notes of 1 to 2²⁰ frames and sites of 1 to `UNLISTED`; no such
+//!   note is 0.
 //!
 //! Cost: shifts and masks.
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! What a [`TrackedFrames`](crate::TrackedFrames) tells: runs that are live, and places that ask for many. As values first,
-//! which a program can look through, and as text of them.
+//! What a [`TrackedFrames`](crate::TrackedFrames) tells: runs that are live, and places that ask for many. As values
+//! first, which a program can look through, and as text of them.
 //!
 //! ```text
 //!  2 runs of 65 frames are live
