@@ -10,6 +10,8 @@
 //! - **L2** So whoever is handed the frame next writes its note behind that step: the backing's own promise (clause 6)
 //!   orders the two, and all steps here may be relaxed.
 //!
+//! `tests/loom_tracked.rs` runs this file in every order.
+//!
 //! Cost: a word for each run made and ended; runs are listed by reading all words.
 #![forbid(unsafe_code)]
 
