@@ -178,6 +178,10 @@ unsafe impl<F: FrameAllocator, B> FrameAllocator for TrackedFrames<'_, F, B> {
         self.nobody().alloc_order(order)
     }
 
+    fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        self.nobody().free_order(start, order)
+    }
+
     fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
         self.nobody().alloc_batch(order, into)
     }
@@ -214,23 +218,17 @@ impl<F, B> OwnedFrames<'_, F, B> {
     }
 }
 
-// SAFETY: as of the `TrackedFrames`, which this is a handle of.
-unsafe impl<F: FrameAllocator, B> FrameAllocator for OwnedFrames<'_, F, B> {
-    fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
-        self.tracked.backing.alloc(request).inspect(|&run| self.note(run))
-    }
-
-    fn free(&self, frames: Frames) -> Result<(), Misuse> {
+impl<F: FrameAllocator, B> OwnedFrames<'_, F, B> {
+    /// Gives a run to the backing by `free`, if it is a run and this owner's.
+    fn take_back(&self, frames: Frames, free: impl FnOnce(&F) -> Result<(), Misuse>) -> Result<(), Misuse> {
         let TrackedFrames { ledger, backing, .. } = self.tracked;
-        if !backing.manages(frames) {
-            return Err(Misuse::Outside);
-        }
         match ledger.note(frames.start) {
+            _ if !backing.manages(frames) => Err(Misuse::Outside),
             Some(note) if note.count != frames.count => Err(Misuse::NotARun),
             Some(note) if note.owner != self.owner.0 => Err(Misuse::WrongOwner),
             Some(note) if ledger.strike(frames.start, note) => {
-                // Only where somebody has freed the run past this layer.
-                backing.free(frames).inspect_err(|_| ledger.restore(frames.start, note))?;
+                // Refused only where somebody has freed the run past this layer.
+                free(backing).inspect_err(|_| ledger.restore(frames.start, note))?;
                 ledger.ended(note);
                 Ok(())
             }
@@ -238,9 +236,27 @@ unsafe impl<F: FrameAllocator, B> FrameAllocator for OwnedFrames<'_, F, B> {
             _ => Err(Misuse::NotARun),
         }
     }
+}
+
+// SAFETY: as of the `TrackedFrames`, which this is a handle of.
+unsafe impl<F: FrameAllocator, B> FrameAllocator for OwnedFrames<'_, F, B> {
+    fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
+        self.tracked.backing.alloc(request).inspect(|&run| self.note(run))
+    }
+
+    fn free(&self, frames: Frames) -> Result<(), Misuse> {
+        self.take_back(frames, |backing| backing.free(frames))
+    }
 
     fn alloc_order(&self, order: Order) -> Result<Frame, FrameError> {
         self.tracked.backing.alloc_order(order).inspect(|&start| self.note(Frames::of_order(start, order)))
+    }
+
+    fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        if start.0 & (order.frames() - 1) != 0 {
+            return Err(Misuse::NotARun);
+        }
+        self.take_back(Frames::of_order(start, order), |backing| backing.free_order(start, order))
     }
 
     fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
