@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Counts, Frame, FrameAllocator, FrameError, Frames,
-    HybridAllocator, Latencies, MemoryMap, Misuse, Order, Outcome, OwnedFrames, Owner, Request, SiteCounts,
+    FreeAreas, HybridAllocator, Latencies, MemoryMap, Misuse, Order, Outcome, OwnedFrames, Owner, Request, SiteCounts,
     StatsFrames, TimedFrames, TrackedFrames,
 };
 use terrace_sync::{NoSlots, Slots};
@@ -478,6 +478,8 @@ fn wanted(runs: &BTreeMap<usize, (usize, Owner)>, run: Frames, owner: Owner, map
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
     /// Runs of three owners, and frees of anything by anybody.
     #[test]
     fn every_free_is_answered_as_a_map_of_runs_answers(
@@ -510,6 +512,32 @@ proptest! {
                 (runs + site.live_runs, frames + site.live_frames)
             });
             prop_assert_eq!((site_runs as usize, site_frames as usize), (runs.len(), held));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 16, ..ProptestConfig::default() })]
+
+    /// The table foretells how many runs of an order can be had, of every allocator, whatever was done before.
+    #[test]
+    fn as_many_runs_can_be_had_as_the_table_says(program in prop::collection::vec((1usize..700, 0usize..4), 1..60)) {
+        let classic = ClassicBuddyAllocator::new_in(&holey(), &SystemAllocator).expect("memory");
+        let buddy = BuddyAllocator::new_in(&holey(), Order::MIN, &SystemAllocator).expect("memory");
+        let (bitmap, hybrid) = (bitmap(&holey()), hybrid(&holey()));
+        for frames in [&classic as &dyn FrameAllocator, &buddy, &bitmap, &hybrid] {
+            let runs: Vec<_> = program.iter().filter_map(|&(count, _)| frames.alloc(&Request::frames(count)).ok()).collect();
+            for (run, _) in runs.iter().zip(&program).filter(|(_, step)| step.1 > 0) {
+                prop_assert_eq!(frames.free(*run), Ok(()));
+            }
+            for order in [3, 5, 6, 9, 10, 13, 15].map(order) {
+                let areas = FreeAreas::of(frames);
+                prop_assert_eq!(areas.free_frames(), frames.free_frames());
+                let had: Vec<Frame> = core::iter::from_fn(|| frames.alloc_order(order).ok()).collect();
+                prop_assert_eq!(areas.suitable(order), had.len(), "{:?}", order);
+                prop_assert_eq!(areas.fragmentation_index(order).get() == -1000, !had.is_empty());
+                had.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order), Ok(())));
+            }
         }
     }
 }
