@@ -20,7 +20,7 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_frame::{
-    BitmapAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Region,
+    BitmapAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Region, TrackedFrames,
 };
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
@@ -197,7 +197,7 @@ fn region<F: FrameAllocator>(make: impl FnOnce(&MemoryMap) -> F, check: &mut Che
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 14] = [
+const ALONE: [Base; 15] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
@@ -223,6 +223,10 @@ const ALONE: [Base; 14] = [
     }),
     ("region(classic)", |_, check| {
         region(|map| ClassicBuddyAllocator::new_in(map, &SystemAllocator).expect("memory"), check);
+    }),
+    ("region(tracked(bitmap))", |_, check| {
+        let bitmap = |map: &MemoryMap| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory");
+        region(|map| TrackedFrames::new_in(bitmap(map), &SystemAllocator, &[]).expect("memory"), check);
     }),
 ];
 
