@@ -114,7 +114,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
     /// Takes frames of `owner` back. Blocks of which it keeps a part are demoted.
     ///
     /// # Errors
-    /// [`Misuse::NotARun`]: they cannot all be the owner's; and as the backing's. Nothing has changed.
+    /// [`Misuse::WrongOwner`]: they cannot all be the owner's; and as the backing's. Nothing has changed.
     pub fn free_for(&self, owner: PageOwner, frames: Frames) -> Result<(), Misuse> {
         if !self.backing.manages(frames) {
             return Err(Misuse::Outside);
@@ -127,7 +127,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
             };
             let Some((before, after)) = self.change(at, less) else {
                 self.add(owner, frames, done);
-                return Err(Misuse::NotARun);
+                return Err(Misuse::WrongOwner);
             };
             let was_huge = owners::wholly(before).is_some();
             demotions += usize::from(was_huge && after != 0);

@@ -380,6 +380,10 @@ unsafe impl<S: Slots + Clone, H: OnPressure> FrameAllocator for ZonedAllocator<'
         self.ordinary().any(|zone| zone.frames().is_free(frame))
     }
 
+    fn free_word(&self, word: usize) -> u64 {
+        self.ordinary().fold(0, |bits, zone| bits | zone.frames().free_word(word))
+    }
+
     fn manages(&self, frames: Frames) -> bool {
         let ordinary = |zone: &MemoryZone<'_, S>| matches!(zone.kind(), ZoneType::Dma | ZoneType::Normal);
         let mut all = true;

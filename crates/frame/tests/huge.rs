@@ -94,9 +94,9 @@ fn what_is_not_the_owners_is_refused_and_nothing_changes() {
         (pages.alloc_for(owner(1), &page).expect("room"), pages.alloc_for(owner(2), &page).expect("room"));
     let before = (frames.free_frames(), pages.counts());
     let both = Frames::new(mine.start.0.min(theirs.start.0), 2 * BLOCK);
-    assert_eq!(pages.free_for(owner(1), theirs), Err(Misuse::NotARun));
-    assert_eq!(pages.free_for(owner(1), both), Err(Misuse::NotARun), "the first block alone is theirs");
-    assert_eq!(pages.free_for(owner(1), Frames::new(both.start.0 + BLOCK, BLOCK + 50)), Err(Misuse::NotARun));
+    assert_eq!(pages.free_for(owner(1), theirs), Err(Misuse::WrongOwner));
+    assert_eq!(pages.free_for(owner(1), both), Err(Misuse::WrongOwner), "the first block alone is theirs");
+    assert_eq!(pages.free_for(owner(1), Frames::new(both.start.0 + BLOCK, BLOCK + 50)), Err(Misuse::WrongOwner));
     assert_eq!(pages.free_for(owner(1), Frames::new(0, 1)), Err(Misuse::Outside));
     assert_eq!(pages.free_for(owner(1), Frames::ALL), Err(Misuse::Outside));
     assert_eq!(pages.free_for(owner(1), Frames { count: 0, ..mine }), Err(Misuse::Outside));
@@ -217,7 +217,7 @@ impl Model<'_> {
                 let (run, tag) = self.runs[at];
                 if run.start.0 / BLOCK == (run.end() - 1) / BLOCK && self.whose(run.start.0 / BLOCK).is_some() {
                     let other = owner(if tag == 1 { 2 } else { 1 });
-                    assert_eq!(self.pages.free_for(other, run), Err(Misuse::NotARun));
+                    assert_eq!(self.pages.free_for(other, run), Err(Misuse::WrongOwner));
                 }
             }
         }

@@ -238,6 +238,23 @@ fn pressure_is_told_once_and_with_hysteresis() {
     assert_eq!(down_to(21), []);
 }
 
+/// The word that two zones share, and those around it.
+#[test]
+fn a_word_of_free_bits_says_what_64_questions_say() {
+    let config = ZoneConfig { dma_end: Frame(4000), large_pages: 1, ..ZoneConfig::default() };
+    let mut words = storage(&small(), &config);
+    let zones = ZonedAllocator::new(&small(), &config, &mut words).expect("zones");
+    for frame in [3990, 3999, 4000, 4031, 4032] {
+        zones.alloc(&one().within(Frames::new(frame, 1))).expect("it is free");
+    }
+    for word in (0..130).chain([usize::MAX / 64, usize::MAX]) {
+        let first = word.checked_mul(64);
+        let is_free = |bit: &usize| first.is_some_and(|first| zones.is_free(Frame(first + bit)));
+        let bits = (0..64).filter(is_free).fold(0, |bits, bit| bits | 1u64 << bit);
+        assert_eq!(zones.free_word(word), bits, "word {word}");
+    }
+}
+
 /// Callers come from one slot after the other, and from none.
 #[derive(Default)]
 struct Turns(Cell<usize>);
