@@ -138,6 +138,18 @@ table! {
     frame::Region<frame::BitmapAllocator<'static>>: yes yes no yes yes;
     frame::Region<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
     frame::HybridAllocator<'static, ThreadSlots, All>: yes yes no yes yes;
+    frame::numa::Distances<'static>:        yes  yes  yes  yes  yes;
+    frame::numa::NodeCounts:                yes  yes  yes  yes  yes;
+    frame::numa::NodeSet:                   yes  yes  yes  yes  yes;
+    frame::numa::NodeWeights:               yes  yes  yes  yes  yes;
+    frame::numa::NumaError:                 yes  yes  yes  yes  yes;
+    frame::numa::NumaPolicy:                yes  yes  yes  yes  yes;
+    frame::numa::NumaNode<frame::BitmapAllocator<'static>>: yes yes no yes yes;
+    frame::numa::NumaNode<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
+    frame::numa::NumaAllocator<'static, frame::BitmapAllocator<'static>>: yes yes no yes yes;
+    frame::numa::NumaAllocator<'static, frame::BitmapAllocator<'static, Bare>>: no no no yes no;
+    frame::numa::NumaView<'static, 'static, frame::BitmapAllocator<'static>, NoSlots>: yes yes no yes yes;
+    frame::numa::NumaView<'static, 'static, frame::BitmapAllocator<'static, Bare>, NoSlots>: no no no yes no;
     frame::HybridAllocator<'static, NoSlots, Bare>:no   no   no   yes  no;
     frame::HybridAllocator<'static, &'static dyn Slots>:no   no   no   yes  no;
 

@@ -10,6 +10,8 @@
 //! | [`BuddyAllocator`] | powers of two from the leaf on | powers of two | lock-free | 0.0039 %, less with a larger leaf |
 //! | [`ClassicBuddyAllocator`] | powers of two | powers of two | a lock an order | 0.2 % |
 //!
+//! [`NumaAllocator`] puts one for each node of a machine together: near frames first, by policies.
+//!
 //! All are built from a [`MemoryMap`], and all are a [`FrameAllocator`]:
 //!
 //! ```

@@ -22,9 +22,15 @@
 //! - **N5** A view's turns are taken one by one: of `n` runs that it got in turn each node has `n` divided by the
 //!   nodes, up or down, while memory allows.
 //!
-//! Cost: on the local path 12 instructions for a frame above the node's allocator, and a free 8 for each node before the
-//! frame's own (x86-64, callgrind: `the_local_path_adds_few_instructions` counts them). A full node costs its refusal, each time. The
-//! notes are a word for each node and slot, and two for each pair.
+//! Cost on the local path, above the node's allocator, in instructions (callgrind, x86-64, `ThreadSlots`; without slots 7 fewer, but
+//! the count is an atomic addition):
+//!
+//! | | alloc | free |
+//! |---|---|---|
+//! | [`NumaView`], which a thread or CPU keeps | 15 | 7 |
+//! | the node passed with each call | 21 | 24, and 9 for each node before the frame's own |
+//!
+//! A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
 
 mod counts;
 mod distances;
@@ -89,14 +95,18 @@ impl error::Error for NumaError {}
 ///
 /// The allocator's notes belong into the node's own memory: its caller passes storage from there.
 #[derive(Debug)]
+#[repr(C)] // What most calls read lies in the first line.
 pub struct NumaNode<F> {
+    /// That of the map, empty without memory: most frees know by it whose a frame is.
+    span: Frames,
     memory: Option<Memory<F>>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Memory<F> {
-    map: MemoryMap,
     frames: F,
+    map: MemoryMap,
 }
 
 impl<F: FrameAllocator> NumaNode<F> {
@@ -106,13 +116,14 @@ impl<F: FrameAllocator> NumaNode<F> {
     /// [`NumaError::NotItsMap`]: these are other frames.
     pub fn new(map: &MemoryMap, frames: F) -> Result<Self, NumaError> {
         let all = map.ranges().iter().all(|&range| frames.manages(range)) && frames.total_frames() == map.count();
-        if all { Ok(Self { memory: Some(Memory { map: map.clone(), frames }) }) } else { Err(NumaError::NotItsMap) }
+        let memory = Some(Memory { map: map.clone(), frames });
+        if all { Ok(Self { span: map.span(), memory }) } else { Err(NumaError::NotItsMap) }
     }
 
     /// A node with processors and no memory.
     #[must_use]
     pub const fn without_memory() -> Self {
-        Self { memory: None }
+        Self { span: Frames { start: Frame(0), count: 0 }, memory: None }
     }
 
     /// The allocator of its frames.
@@ -252,11 +263,11 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         if let Some(frames) = self.nodes.get(node).and_then(NumaNode::frames)
             && let Ok(run) = frames.alloc(request)
         {
-            self.counts.local(&self.slots, node);
+            // SAFETY: it is below the number of nodes.
+            unsafe { self.counts.local(&self.slots, node) };
             return Ok(run);
         }
-        request.checked()?;
-        self.elsewhere(node, node, self.with_memory, &|frames: &F| frames.alloc(request))
+        self.request_elsewhere(node, request)
     }
 
     /// A run of `order` likewise: its first frame.
@@ -268,10 +279,11 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         if let Some(frames) = self.nodes.get(node).and_then(NumaNode::frames)
             && let Ok(start) = frames.alloc_order(order)
         {
-            self.counts.local(&self.slots, node);
+            // SAFETY: it is below the number of nodes.
+            unsafe { self.counts.local(&self.slots, node) };
             return Ok(start);
         }
-        self.elsewhere(node, node, self.with_memory, &|frames: &F| frames.alloc_order(order))
+        self.order_elsewhere(node, order)
     }
 
     /// Fills `into` from the front with runs of `order` for a caller on `node`, and says how many there were.
@@ -283,7 +295,7 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         self.counts.add(node, node, Came::Named, own);
         let rest = &mut into[own..];
         for (filled, place) in rest.iter_mut().enumerate() {
-            match self.elsewhere(node, node, self.with_memory, &|frames: &F| frames.alloc_order(order)) {
+            match self.order_elsewhere(node, order) {
                 Ok(start) => *place = start,
                 Err(_) => return own + filled,
             }
@@ -309,10 +321,11 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         let named = policy.named().unwrap_or(all);
         let usable = self.distances.reachable(node, named.and(self.with_memory));
         let needs_memory = !matches!(policy, NumaPolicy::Local | NumaPolicy::Preferred(_));
-        if !all.has(node) || named.is_empty() || named.and(all) != named || (needs_memory && usable.is_empty()) {
+        if named.is_empty() || named.and(all) != named || (needs_memory && usable.is_empty()) {
             return Err(FrameError::NumaNodeUnavailable);
         }
-        Ok(NumaView::new(self, node, policy, usable))
+        let own = self.counts.own(node).ok_or(FrameError::NumaNodeUnavailable)?;
+        Ok(NumaView::new(self, own, node, policy, usable))
     }
 
     /// The nodes, node 0 first.
@@ -346,8 +359,18 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         if from < self.nodes.len() { self.counts.of(from, self.nodes.len()) } else { NodeCounts::default() }
     }
 
-    /// N3, from the second node on: for a caller on `from` when `first` has refused, out of `left`.
     #[cold]
+    fn order_elsewhere(&self, node: usize, order: Order) -> Result<Frame, FrameError> {
+        self.elsewhere(node, node, self.with_memory, &|frames: &F| frames.alloc_order(order))
+    }
+
+    #[cold]
+    fn request_elsewhere(&self, node: usize, request: &Request) -> Result<Frames, FrameError> {
+        request.checked()?;
+        self.elsewhere(node, node, self.with_memory, &|frames: &F| frames.alloc(request))
+    }
+
+    /// N3, from the second node on: for a caller on `from` when `first` has refused, out of `left`.
     fn elsewhere<T>(
         &self,
         from: usize,
@@ -393,6 +416,24 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         self.all().find(|node| node.manages(frames)).and_then(NumaNode::frames)
     }
 
+    /// What the node says to whom the frame may belong; [`Misuse::Outside`] where none of them has the run: it is the
+    /// pool's, or lies in several, or nowhere.
+    #[inline(always)]
+    fn freed(&self, start: Frame, free: impl Fn(&F) -> Result<(), Misuse>) -> Result<(), Misuse> {
+        for node in self.nodes {
+            if start.0.wrapping_sub(node.span.start.0) < node.span.count
+                && let Some(frames) = node.frames()
+            {
+                let answer = free(frames);
+                // A hole of this node's map may be another's.
+                if answer != Err(Misuse::Outside) {
+                    return answer;
+                }
+            }
+        }
+        Err(Misuse::Outside)
+    }
+
     /// The parts of a run that reaches over several nodes, each with its owner; the last is `None` where the rest is
     /// nobody's.
     fn parts(&self, run: Frames) -> impl Iterator<Item = Option<(&'m F, Frames)>> {
@@ -406,6 +447,12 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
             at = found.map(|(_, part)| part.end());
             Some(found)
         })
+    }
+
+    #[cold]
+    fn free_order_parts(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let aligned = start.0 & (order.frames() - 1) == 0;
+        if aligned { self.free_parts(Frames::of_order(start, order)) } else { Err(Misuse::NotARun) }
     }
 
     /// A run that no node has alone (clause 5): all of its parts, or none.
@@ -437,10 +484,11 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
         self.alloc_on((self.current)(), request)
     }
 
+    #[inline]
     fn free(&self, frames: Frames) -> Result<(), Misuse> {
-        match self.owner(frames) {
-            Some(owner) => owner.free(frames),
-            None => self.free_parts(frames),
+        match self.freed(frames.start, |owner| owner.free(frames)) {
+            Err(Misuse::Outside) => self.free_parts(frames),
+            answer => answer,
         }
     }
 
@@ -451,10 +499,9 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        match self.owner(Frames::of_order(start, order)) {
-            Some(owner) => owner.free_order(start, order),
-            None if start.0 & (order.frames() - 1) != 0 => Err(Misuse::NotARun),
-            None => self.free_parts(Frames::of_order(start, order)),
+        match self.freed(start, |owner| owner.free_order(start, order)) {
+            Err(Misuse::Outside) => self.free_order_parts(start, order),
+            answer => answer,
         }
     }
 

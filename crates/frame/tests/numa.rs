@@ -414,7 +414,7 @@ fn racing_threads_share_no_frame_and_lose_no_count() {
     let race = |me: u8| {
         NUMBER.set(if me < 3 { usize::from(me) } else { 0 });
         let from = usize::from(me) % 4;
-        let policy = if me % 2 == 0 { NumaPolicy::Local } else { NumaPolicy::Interleave(NodeSet::first(4)) };
+        let policy = if me.is_multiple_of(2) { NumaPolicy::Local } else { NumaPolicy::Interleave(NodeSet::first(4)) };
         let view = numa.view(from, policy).unwrap();
         let (mut mine, mut got, mut state) = (Vec::new(), 0u64, u64::from(me) * 0x9E37_79B9 + 1);
         let swap = |start: Frame, order: Order, before, after| {

@@ -13,7 +13,7 @@ use core::fmt;
 
 use terrace_sync::Slots;
 
-use super::{Came, NodeSet, NumaAllocator, NumaNode, NumaPolicy, policy};
+use super::{Came, NodeSet, NumaAllocator, NumaNode, NumaPolicy, counts::Own, policy};
 use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, Ordering},
@@ -25,6 +25,10 @@ use crate::{
 /// What it hands out may be freed by any other view, and by the allocator.
 pub struct NumaView<'a, 'm, F, S> {
     numa: &'a NumaAllocator<'m, F, S>,
+    /// The allocator of its node, where the policy is local and the node has memory.
+    local: Option<&'m F>,
+    /// Where what its node gives by that is counted.
+    own: Own<'m>,
     node: usize,
     policy: NumaPolicy,
     /// Those of the policy that have memory and can be reached.
@@ -33,12 +37,19 @@ pub struct NumaView<'a, 'm, F, S> {
 }
 
 impl<'a, 'm, F: FrameAllocator, S: Slots> NumaView<'a, 'm, F, S> {
-    pub(super) fn new(numa: &'a NumaAllocator<'m, F, S>, node: usize, policy: NumaPolicy, usable: NodeSet) -> Self {
+    pub(super) fn new(
+        numa: &'a NumaAllocator<'m, F, S>,
+        own: Own<'m>,
+        node: usize,
+        policy: NumaPolicy,
+        usable: NodeSet,
+    ) -> Self {
         let policy = match policy {
             NumaPolicy::WeightedInterleave(weights) => NumaPolicy::WeightedInterleave(weights.only(usable)),
             policy => policy,
         };
-        Self { numa, node, policy, usable, turn: AtomicU64::new(0) }
+        let local = numa.nodes[node].frames().filter(|_| policy == NumaPolicy::Local);
+        Self { numa, local, own, node, policy, usable, turn: AtomicU64::new(0) }
     }
 
     /// The node of its callers.
@@ -70,6 +81,27 @@ impl<'a, 'm, F: FrameAllocator, S: Slots> NumaView<'a, 'm, F, S> {
     }
 
     #[inline(never)]
+    fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        self.numa.free_order(start, order)
+    }
+
+    #[inline(never)]
+    fn order_by_policy(&self, order: Order) -> Result<Frame, FrameError> {
+        match self.policy {
+            NumaPolicy::Local => self.numa.order_elsewhere(self.node, order),
+            _ => self.place(&|frames: &F| frames.alloc_order(order)),
+        }
+    }
+
+    #[inline(never)]
+    fn request_by_policy(&self, request: &Request) -> Result<Frames, FrameError> {
+        request.checked()?;
+        match self.policy {
+            NumaPolicy::Local => self.numa.request_elsewhere(self.node, request),
+            _ => self.place(&|frames: &F| frames.alloc(request)),
+        }
+    }
+
     fn place<T>(&self, take: &dyn Fn(&F) -> Result<T, FrameError>) -> Result<T, FrameError> {
         let numa = self.numa;
         let first = self.first().ok_or(FrameError::NumaNodeUnavailable)?;
@@ -94,43 +126,51 @@ impl<'a, 'm, F: FrameAllocator, S: Slots> NumaView<'a, 'm, F, S> {
         }
         Err(FrameError::OutOfMemory)
     }
-
-    fn is_local(&self) -> bool {
-        matches!(self.policy, NumaPolicy::Local)
-    }
 }
 
 // SAFETY: every run is one of the allocator's nodes', and goes back to it.
 unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaView<'_, '_, F, S> {
     #[inline]
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
-        if self.is_local() {
-            return self.numa.alloc_on(self.node, request);
+        if let Some(frames) = self.local
+            && let Ok(run) = frames.alloc(request)
+        {
+            self.own.one(&self.numa.slots);
+            return Ok(run);
         }
-        request.checked()?;
-        self.place(&|frames: &F| frames.alloc(request))
+        self.request_by_policy(request)
     }
 
     #[inline]
     fn free(&self, frames: Frames) -> Result<(), Misuse> {
-        self.numa.free(frames)
+        // Mostly it is a frame of the own node, which finds out by itself.
+        match self.local.map(|own| own.free(frames)) {
+            None | Some(Err(Misuse::Outside)) => self.numa.free(frames),
+            Some(answer) => answer,
+        }
     }
 
     #[inline]
     fn alloc_order(&self, order: Order) -> Result<Frame, FrameError> {
-        if self.is_local() {
-            return self.numa.alloc_order_on(self.node, order);
+        if let Some(frames) = self.local
+            && let Ok(start) = frames.alloc_order(order)
+        {
+            self.own.one(&self.numa.slots);
+            return Ok(start);
         }
-        self.place(&|frames: &F| frames.alloc_order(order))
+        self.order_by_policy(order)
     }
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        self.numa.free_order(start, order)
+        match self.local.map(|own| own.free_order(start, order)) {
+            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            Some(answer) => answer,
+        }
     }
 
     fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
-        if self.is_local() {
+        if self.policy == NumaPolicy::Local {
             return self.numa.alloc_batch_on(self.node, order, into);
         }
         for (filled, place) in into.iter_mut().enumerate() {
