@@ -7,10 +7,11 @@
 //!  places             where pages lie
 //!  migrate            brings them to another node
 //!  populate_on        touches a range on one node, or refuses: a full node is an error, never a signal
+//!  populate           the same without a node
 //!  collapse           joins pages to huge ones
 //! ```
 //!
-//! None of these changes what memory holds, but [`populate_on`], which gives back what it cannot have whole.
+//! None of these changes what memory holds, but [`populate_on`] and [`populate`], which give back what they cannot have whole.
 //!
 //! A page that a policy *binds* to a full node is not refused: the kernel ends a process for it. So nothing here binds
 //! before it has touched, and [`populate_on`] goes about it so:
@@ -304,7 +305,30 @@ pub unsafe fn populate_on(range: NonNull<[u8]>, node: usize) -> Result<(), NumaU
     there
 }
 
-/// The same for a range of huge pages out of the machine's pool, which is one for all nodes: there the kernel answers with an error
+/// The same for a machine of one node, or a kernel that knows none: touches every page, wherever it comes from.
+///
+/// # Errors
+/// [`NumaUnavailable::Memory`] and others, where the machine would be full: the range was given back, and reads as zero.
+///
+/// # Safety
+/// As [`populate_on`].
+pub unsafe fn populate(range: NonNull<[u8]>) -> Result<(), NumaUnavailable> {
+    if whole(range)? == 0 {
+        return Ok(());
+    }
+    if !room_in("/proc/meminfo", range.len())? {
+        return Err(NumaUnavailable::Memory);
+    }
+    // SAFETY: a writable range, of nobody else.
+    let populated = unsafe { prim::populate(range.cast(), range.len()) };
+    if populated.is_err() {
+        // SAFETY: the caller needs nothing of it.
+        let _ = unsafe { prim::decommit(range.cast(), range.len()) };
+    }
+    Ok(populated?)
+}
+
+/// As [`populate_on`] for a range of huge pages out of the machine's pool, which is one for all nodes: there the kernel answers with an error
 /// where the node has none left.
 ///
 /// # Safety

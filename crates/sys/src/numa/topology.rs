@@ -143,14 +143,18 @@ fn range(text: &str) -> Option<RangeInclusive<usize>> {
     (first <= last).then_some(first..=last)
 }
 
-/// Bytes of a node, or of the machine, that may still be taken: what nobody uses, and what holds files that can be read again. The text is
-/// that of a `meminfo` file, perhaps without its end.
+/// Bytes that may still be taken, and bytes in all, by a `meminfo` file, perhaps without its end. That of the machine tells what is
+/// available, without what the kernel keeps back on each node; that of a node does not, so there it is what nobody uses, and what holds files
+/// that can be read again.
 pub(super) fn room(meminfo: &[u8]) -> Option<(u64, u64)> {
     let text = core::str::from_utf8(meminfo).ok()?;
     let (all, free) = (field(text, "MemTotal:")?, field(text, "MemFree:")?);
-    let files = ["Active(file):", "Inactive(file):"].into_iter().filter_map(|name| field(text, name)).sum::<u64>();
-    let held = ["Dirty:", "Writeback:"].into_iter().filter_map(|name| field(text, name)).sum::<u64>();
-    Some((free.saturating_add(files.saturating_sub(held)), all))
+    if let Some(available) = field(text, "MemAvailable:") {
+        return Some((available, all));
+    }
+    let sum = |names: [&str; 2]| names.into_iter().filter_map(|name| field(text, name)).sum::<u64>();
+    let files = sum(["Active(file):", "Inactive(file):"]).saturating_sub(sum(["Dirty:", "Writeback:"]));
+    Some((free.saturating_add(files), all))
 }
 
 #[cfg(test)]
@@ -206,6 +210,7 @@ mod tests {
     #[test]
     fn the_room_of_a_node_counts_files_but_not_what_must_be_written_first() {
         assert_eq!(room(MEMINFO.as_bytes()), Some(((131_072 + 24 + 16 - 8) * 1024, 256 << 20)));
+        assert_eq!(room(b"MemTotal: 5 kB\nMemFree: 4 kB\nMemAvailable: 3 kB\n"), Some((3072, 5120)));
         assert_eq!(room(b"Node 1 MemTotal: 5 kB"), None);
         assert_eq!(room(&[0xFF]), None);
     }
