@@ -112,6 +112,12 @@ table! {
     PageOptions:                            yes  yes  yes   yes   yes;
     TunedPageAllocator:                     yes  yes  yes   yes   yes;
     Unavailable:                            yes  yes  yes   yes   yes;
+    terrace_sys::numa::MemoryPolicy:        yes  yes  yes   yes   yes;
+    terrace_sys::numa::Node:                yes  yes  yes   yes   yes;
+    terrace_sys::numa::Nodes:               yes  yes  yes   yes   yes;
+    terrace_sys::numa::NumaUnavailable:     yes  yes  yes   yes   yes;
+    terrace_sys::numa::Place:               yes  yes  yes   yes   yes;
+    terrace_sys::numa::Topology:            yes  yes  yes   yes   yes;
     Reservation:                            yes  yes  no    yes   yes;
     ReservedAllocator:                      yes  no   no    yes   yes;
     MappedFile:                             yes  no   no    yes   yes;
@@ -249,6 +255,8 @@ table! {
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
+    terrace::NumaRegion:                    yes  yes  no    yes   yes;
+    terrace::presets::Numa:                 yes  yes  no    yes   yes;
     terrace::manager::Manager:              yes  yes  no    yes   yes;
     terrace::manager::InitError:            yes  yes  yes   yes   yes;
     terrace::manager::RegisterError:        yes  yes  yes   yes   yes;

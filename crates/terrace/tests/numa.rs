@@ -180,6 +180,22 @@ fn blocks_lie_where_the_policy_of_the_handle_says() {
 }
 
 #[test]
+fn the_notes_of_a_node_lie_in_it() {
+    let _turn = TURN.lock();
+    let Some(region) = several("notes", 16 * MIB) else { return };
+    for node in with_memory() {
+        let first = block(&region.on(node, NumaPolicy::Bind(NodeSet::one(node))).unwrap(), STEP).expect("memory");
+        // The first frames of a node stand right behind its notes.
+        let end = first.cast::<u8>().addr().get();
+        let notes = first.cast::<u8>().map_addr(|_| NonZeroUsize::new(end - STEP).unwrap());
+        let on = pages_on(NonNull::slice_from_raw_parts(notes, STEP), region.number_of(node).unwrap());
+        assert_eq!(on, (STEP / page_size(), 0), "node {node}");
+        assert_eq!(region.node_of(notes), None, "and they are no frames");
+        free(&region, [first]);
+    }
+}
+
+#[test]
 fn blocks_that_migrate_keep_what_they_hold() {
     let _turn = TURN.lock();
     let Some(region) = several("migration", 16 * MIB) else { return };
