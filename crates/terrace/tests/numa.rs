@@ -3,7 +3,7 @@
 //! On a machine of one node what needs two says that it was skipped; `.ci/run numa` runs these on machines of two to four.
 
 use core::{num::NonZeroUsize, ptr::NonNull};
-use std::{env, sync::Mutex, thread};
+use std::{collections::BTreeSet, env, sync::Mutex, thread};
 
 use terrace::{
     Alignment, AllocError, Allocator, AllocatorExt, NumaRegion, Owns,
@@ -125,13 +125,15 @@ fn many_threads_free_one_anothers_blocks() {
     let numa = presets::Numa::over(region).expect("memory");
     let shelf: Vec<Mutex<Vec<NonNull<[u8]>>>> = (0..4).map(|_| Mutex::new(Vec::new())).collect();
     let shared = Shared((&numa, &shelf));
+    // In an emulated machine every step takes long.
+    let steps = if env::var_os("TERRACE_NUMA_TOPOLOGY").is_some() { 200 } else { 4000 };
     thread::scope(|scope| {
         for me in 0..4u8 {
             let shared = &shared;
             scope.spawn(move || {
                 let Shared((numa, shelf)) = *shared;
-                for step in 0..4000usize {
-                    let len = [24, 300, 5000, 70_000, 1_500_000][step % 5];
+                for step in 0..steps {
+                    let len = [24, 300, 5000, 70_000, 1_500_000][step % 5usize];
                     let made = block(numa, len).expect("memory");
                     fill(made, me);
                     let mut theirs = shelf[step % 4].lock().unwrap();
@@ -244,9 +246,16 @@ fn a_full_node_gives_way_to_the_nearest_and_a_full_machine_to_an_error() {
         eprintln!("node {node}: {} MiB", count(node) * 2);
         assert_eq!(region.counts(last, node), NodeCounts { hits: 0, fallbacks: count(node) });
     }
+    // What a node could not give at once, since the kernel held it back for a moment, it may give later.
     let row = topology.row(last);
-    let distances: Vec<u8> = served.iter().map(|&node| row[node]).collect();
-    assert!(distances.is_sorted(), "the nearest first: {row:?}");
+    for (near, far) in
+        served.iter().flat_map(|&near| served.iter().map(move |&far| (near, far))).collect::<BTreeSet<_>>()
+    {
+        let first = served.iter().position(|&node| node == far).unwrap_or(served.len());
+        let before = served[..first].iter().filter(|&&node| node == near).count() as u64;
+        let in_order = row[near] >= row[far] || before * 10 >= count(near) * 8;
+        assert!(in_order, "{before} of {} blocks of node {near} came before node {far}: {row:?}", count(near));
+    }
     assert!(block(&region, STEP).is_err(), "and this process is alive");
     free(&region, of_last.into_iter().chain(held));
     assert!(block(&bound, STEP).is_ok_and(|again| {
