@@ -14,8 +14,8 @@
 //! handed out can be touched.
 //!
 //! - **G1** A node's area is the reservation's, and no other node's: notes, then frames, both in steps.
-//! - **G2** The frames below `filled` are committed and in memory, on the node as far as the kernel has nodes; all behind are
-//!   handed out to nobody: the allocator has not been given them.
+//! - **G2** The frames of `steps` that are true are committed and in memory, on the node as far as the kernel has nodes; those of others
+//!   are nobody's: taken out of the allocator, and not given back before they are memory.
 //! - **G3** What `numa` refers to lives in `Base` until `numa` is gone; handles keep `Base`.
 //! - **G4** The owner's number of a frame that is handed out is that of the handle's node that got it.
 //!
@@ -115,41 +115,72 @@ struct Filled {
     /// Where the first frame lies, in bytes from the reservation's start.
     offset: usize,
     span: Frames,
-    /// Frames that are memory (G2).
-    filled: Mutex<usize>,
+    /// Whether each step is memory (G2).
+    steps: Mutex<Box<[bool]>>,
 }
 
 impl Filled {
-    fn filled(&self) -> MutexGuard<'_, usize> {
-        self.filled.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steps(&self) -> MutexGuard<'_, Box<[bool]>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run behind all that is memory by now, which becomes memory for it. The rest of the steps that it lies in is free then.
+    /// A run of steps that are no memory yet, which become memory for it. The rest of them is free then.
     #[cold]
     fn grow(&self, request: &Request) -> Result<Frames, FrameError> {
-        let mut filled = self.filled();
+        let mut steps = self.steps();
         if let Ok(found) = self.frames.alloc(request) {
             return Ok(found); // Another thread was faster.
         }
-        let (first, end) = (self.span.start.0 + *filled, self.span.end());
-        let start = first.next_multiple_of(request.alignment);
-        let behind = start.saturating_add(request.count);
-        if behind > end {
-            return Err(FrameError::OutOfMemory);
-        }
-        let goal = first + (behind - first).next_multiple_of(STEP_FRAMES); // At most `end`: areas are of whole steps.
-        for step in (first..goal).step_by(STEP_FRAMES) {
-            let bytes = self.offset + (step - self.span.start.0) * FRAME;
-            if fill(&self.reservation, bytes, STEP, self.node).is_err() {
-                self.give(first, step);
-                *filled += step - first;
+        let (first, last, run) = self.place(&steps, request).ok_or(FrameError::OutOfMemory)?;
+        for step in first..last {
+            if fill(&self.reservation, self.offset + step * STEP, STEP, self.node).is_err() {
+                self.give(self.frame(first), self.frame(step));
                 return Err(FrameError::OutOfMemory);
             }
+            steps[step] = true;
         }
-        self.give(first, start);
-        self.give(behind, goal);
-        *filled += goal - first;
-        Ok(Frames::new(start, request.count))
+        self.give(self.frame(first), run.start.0);
+        self.give(run.end(), self.frame(last));
+        Ok(run)
+    }
+
+    /// The first run as asked for in steps that are no memory, and these steps.
+    fn place(&self, steps: &[bool], request: &Request) -> Option<(usize, usize, Frames)> {
+        let mut first = 0;
+        loop {
+            first += steps.get(first..)?.iter().position(|&here| !here)?;
+            let start = self.frame(first).next_multiple_of(request.alignment);
+            let behind = start.checked_add(request.count)?;
+            let last = first + (behind - self.frame(first)).div_ceil(STEP_FRAMES);
+            match steps.get(first..last)?.iter().rposition(|&here| here) {
+                Some(taken) => first += taken + 1,
+                None => return Some((first, last, Frames::new(start, request.count))),
+            }
+        }
+    }
+
+    /// The first frame of a step.
+    fn frame(&self, step: usize) -> usize {
+        self.span.start.0 + step * STEP_FRAMES
+    }
+
+    /// Steps that are wholly free are no memory any more.
+    fn trim(&self) {
+        let mut steps = self.steps();
+        self.frames.drain();
+        for step in 0..steps.len() {
+            let run = Frames::new(self.frame(step), STEP_FRAMES);
+            // Taken, so that nobody else gets it, and by G2 it stays so.
+            if !steps[step] || self.frames.alloc(&Request::frames(run.count).within(run)).is_err() {
+                continue;
+            }
+            let start = self.offset + step * STEP;
+            // SAFETY: the frames are nobody's but this function's.
+            steps[step] = !unsafe { self.reservation.decommit(start..start + STEP) };
+            if steps[step] {
+                self.give(run.start.0, run.end());
+            }
+        }
     }
 
     /// Frames that are memory, and nobody's yet, are free from now on.
@@ -277,7 +308,8 @@ fn filled(reservation: &Arc<Reservation>, area: Area, node: Option<usize>) -> Op
         while frames.alloc_order(order).is_ok() {}
     }
     let (reservation, offset) = (Arc::clone(reservation), area.frames);
-    NumaNode::new(&map, Filled { frames, reservation, node, offset, span, filled: Mutex::new(0) }).ok()
+    let steps = Mutex::new(vec![false; span.count / STEP_FRAMES].into_boxed_slice());
+    NumaNode::new(&map, Filled { frames, reservation, node, offset, span, steps }).ok()
 }
 
 /// The machine's nodes, or one, and why there is no more.
@@ -388,7 +420,17 @@ impl NumaRegion {
 
     /// Bytes of a node that are memory now, in blocks or not.
     pub fn filled_bytes(&self, node: usize) -> usize {
-        self.base.numa.nodes().get(node).and_then(NumaNode::frames).map_or(0, |filled| *filled.filled() * FRAME)
+        self.base
+            .numa
+            .nodes()
+            .get(node)
+            .and_then(NumaNode::frames)
+            .map_or(0, |node| node.steps().iter().filter(|&&here| here).count() * STEP)
+    }
+
+    /// Gives memory that is in no block back to the system, in steps of 2 MiB.
+    pub fn trim(&self) {
+        self.base.numa.nodes().iter().filter_map(NumaNode::frames).for_each(Filled::trim);
     }
 
     /// Why the machine is taken for one node though it may have more. `None`: pages lie where they should.

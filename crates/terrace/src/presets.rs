@@ -30,7 +30,7 @@ pub struct Numa {
 /// An allocator that gives each thread memory of the node that it runs on, and when that is full, of the nearest.
 ///
 /// Blocks of all sizes, for any number of threads, which may free one another's. Memory that has been handed out is there: a full machine
-/// is an error, not a signal. It stays in the process until the allocator is dropped. On a machine of one node it is an allocator like
+/// is an error, not a signal. It stays in the process until [`trim`](Numa::trim), or the drop. On a machine of one node it is an allocator like
 /// another.
 ///
 /// A thread that has moved to another node is noticed after up to 1024 blocks.
@@ -70,6 +70,12 @@ impl Numa {
     /// The memory below, by nodes.
     pub fn region(&self) -> &NumaRegion {
         &self.region
+    }
+
+    /// Gives back to the system what is idle.
+    pub fn trim(&self) {
+        self.stacks.iter().for_each(SmpAllocator::trim);
+        self.region.trim();
     }
 
     /// What threads on `from` got out of the memory of `to`, in slabs and large blocks.
