@@ -112,6 +112,12 @@ table! {
     PageOptions:                            yes  yes  yes   yes   yes;
     TunedPageAllocator:                     yes  yes  yes   yes   yes;
     Unavailable:                            yes  yes  yes   yes   yes;
+    terrace_sys::numa::MemoryPolicy:        yes  yes  yes   yes   yes;
+    terrace_sys::numa::Node:                yes  yes  yes   yes   yes;
+    terrace_sys::numa::Nodes:               yes  yes  yes   yes   yes;
+    terrace_sys::numa::NumaUnavailable:     yes  yes  yes   yes   yes;
+    terrace_sys::numa::Place:               yes  yes  yes   yes   yes;
+    terrace_sys::numa::Topology:            yes  yes  yes   yes   yes;
     Reservation:                            yes  yes  no    yes   yes;
     ReservedAllocator:                      yes  no   no    yes   yes;
     MappedFile:                             yes  no   no    yes   yes;
@@ -138,6 +144,18 @@ table! {
     frame::Region<frame::BitmapAllocator<'static>>: yes yes no yes yes;
     frame::Region<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
     frame::HybridAllocator<'static, ThreadSlots, All>: yes yes no yes yes;
+    frame::numa::Distances<'static>:        yes  yes  yes  yes  yes;
+    frame::numa::NodeCounts:                yes  yes  yes  yes  yes;
+    frame::numa::NodeSet:                   yes  yes  yes  yes  yes;
+    frame::numa::NodeWeights:               yes  yes  yes  yes  yes;
+    frame::numa::NumaError:                 yes  yes  yes  yes  yes;
+    frame::numa::NumaPolicy:                yes  yes  yes  yes  yes;
+    frame::numa::NumaNode<frame::BitmapAllocator<'static>>: yes yes no yes yes;
+    frame::numa::NumaNode<frame::BitmapAllocator<'static, Bare>>: no no no yes no;
+    frame::numa::NumaAllocator<'static, frame::BitmapAllocator<'static>>: yes yes no yes yes;
+    frame::numa::NumaAllocator<'static, frame::BitmapAllocator<'static, Bare>>: no no no yes no;
+    frame::numa::NumaView<'static, 'static, frame::BitmapAllocator<'static>, NoSlots>: yes yes no yes yes;
+    frame::numa::NumaView<'static, 'static, frame::BitmapAllocator<'static, Bare>, NoSlots>: no no no yes no;
     frame::HybridAllocator<'static, NoSlots, Bare>:no   no   no   yes  no;
     frame::HybridAllocator<'static, &'static dyn Slots>:no   no   no   yes  no;
     frame::Watermarks:                      yes  yes  yes  yes  yes;
@@ -275,6 +293,8 @@ table! {
 
     terrace::Gpa:                           yes  yes  no    yes   yes;
     terrace::Global:                        yes  yes  no    yes   yes;
+    terrace::NumaRegion:                    yes  yes  no    yes   yes;
+    terrace::presets::Numa:                 yes  yes  no    yes   yes;
     terrace::manager::Manager:              yes  yes  no    yes   yes;
     terrace::manager::InitError:            yes  yes  yes   yes   yes;
     terrace::manager::RegisterError:        yes  yes  yes   yes   yes;

@@ -10,6 +10,8 @@
 //! | [`BuddyAllocator`] | powers of two from the leaf on | powers of two | lock-free | 0.0039 %, less with a larger leaf |
 //! | [`ClassicBuddyAllocator`] | powers of two | powers of two | a lock an order | 0.2 % |
 //!
+//! [`NumaAllocator`] puts one for each node of a machine together: near frames first, by policies.
+//!
 //! All are built from a [`MemoryMap`], and all are a [`FrameAllocator`]:
 //!
 //! ```
@@ -57,6 +59,7 @@ mod index;
 mod latency;
 mod layer;
 mod map;
+pub mod numa;
 mod owners;
 mod picture;
 mod plan;
@@ -90,6 +93,7 @@ pub use huge::{HugeCounts, HugePages};
 pub use hybrid::HybridAllocator;
 pub use latency::{Bucket, LatencyHistogram};
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
+pub use numa::NumaAllocator;
 pub use owners::PageOwner;
 pub use picture::Picture;
 pub use region::Region;

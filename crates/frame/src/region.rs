@@ -7,8 +7,8 @@
 //!            base                                        address = base + 4096 × (frame - first)
 //! ```
 //!
-//! - **R1** For each frame that `frames` manages, the 4096 bytes at its place are memory that is this region's as long
-//!   as the region lives, all under the provenance of `base`.
+//! - **R1** For each frame that `frames` has handed out, the 4096 bytes at its place are memory that is this region's, all
+//!   under the provenance of `base`.
 //! - **R2** A block of `len` bytes is a run of `len / 4096` frames, rounded up, that `frames` has handed out.
 //! - **R3** `base` is a multiple of 4096.
 //!
@@ -74,9 +74,9 @@ impl<F: FrameAllocator> Region<F> {
     ///
     /// # Safety
     /// For each frame that `frames` [manages](FrameAllocator::manages), the 4096 bytes at `base` plus 4096 times its
-    /// number from the first of the span are readable and writable through `base`, in one piece of memory of at most
-    /// `isize::MAX` bytes, and stay so while the region lives; nobody else uses those of frames that the region has
-    /// been handed out.
+    /// number from the first of the span lie in one piece of memory of at most `isize::MAX` bytes, which stays while the
+    /// region lives; those of frames that the region has been handed out are readable and writable through `base`, and
+    /// nobody else uses them.
     pub unsafe fn new(base: NonNull<u8>, frames: F) -> Result<Self, FrameError> {
         if base.addr().get().is_multiple_of(BYTES) {
             Ok(Self { base, first: frames.span().start.0, frames })

@@ -18,11 +18,13 @@ use std::{
     vec::Vec,
 };
 
+use terrace_core::SystemAllocator;
 use terrace_sync::Slots;
 
 use crate::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, Frames, HybridAllocator, MemoryMap,
     Order,
+    numa::{Distances, NodeSet, NumaAllocator, NumaNode, NumaPolicy},
 };
 
 std::thread_local! {
@@ -257,6 +259,23 @@ fn a_stopped_thread_stops_nobody() {
     goes_on_without(&BitmapAllocator::new(&small_map(), &mut storage).expect("enough storage"), &ORDERS[..9]);
     let mut storage = vec![0; BuddyAllocator::metadata_bytes(1 << 14, Order::MIN) / 8];
     goes_on_without(&BuddyAllocator::new(&small_map(), &mut storage).expect("enough storage"), &ORDERS[..9]);
+}
+
+/// Hybrids of two nodes, by a view that takes from both in turn: what it passes on rests on them alone.
+#[test]
+fn nodes_give_no_frame_to_two_threads_and_a_stopped_one_stops_nobody() {
+    const HALF: usize = 1 << 13;
+    let maps = [0, 1].map(|node| MemoryMap::of(Frames::new((1 << 15) + node * HALF, HALF)).expect("a map"));
+    let nodes = maps.each_ref().map(|map| {
+        let frames = HybridAllocator::new_in(map, Numbers, &SystemAllocator).expect("memory");
+        NumaNode::new(map, frames).expect("its own map")
+    });
+    let mut words = vec![0; NumaAllocator::metadata_bytes(2, 8) / 8];
+    let distances = Distances::new(2, &[10, 20, 20, 10]).expect("a matrix");
+    let numa = NumaAllocator::with_slots(&nodes, distances, Numbers, &mut words).expect("two nodes");
+    let both = numa.view(0, NumaPolicy::Interleave(NodeSet::first(2))).expect("both have memory");
+    storm("nodes in turn", &both, &ORDERS, 4);
+    goes_on_without(&numa.on(1).expect("it is there"), &ORDERS[..9]);
 }
 
 /// What the top of the files says of the two others.

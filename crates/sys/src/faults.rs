@@ -13,6 +13,7 @@ use crate::{
     prim::fault::{Call, Session},
 };
 
+mod numa;
 mod regions;
 mod tuned;
 

@@ -13,6 +13,8 @@
 //!   prim/                    a few calls and their contract; the only code that knows Linux
 //! ```
 //!
+//! `numa` (numa.rs) knows the nodes of memory: which there are, where pages come from, lie, and go.
+//!
 //! `ThreadSlots` (slots.rs) numbers the threads of a program, for allocators that keep something per thread.
 //!
 //! The ground that other allocators stand on:
@@ -44,6 +46,8 @@ mod faults;
 mod giving_back;
 #[cfg(feature = "mapped-file")]
 mod mapped_file;
+#[cfg(feature = "std")]
+pub mod numa;
 #[cfg(feature = "std")]
 mod numbers;
 mod options;

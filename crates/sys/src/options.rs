@@ -11,6 +11,8 @@ use core::{error::Error, ffi::CStr, fmt};
 use terrace_core::Alignment;
 
 use crate::TunedPageAllocator;
+#[cfg(feature = "std")]
+use crate::numa::NumaUnavailable;
 
 /// The options of a [`TunedPageAllocator`]: a builder.
 ///
@@ -44,6 +46,8 @@ pub struct PageOptions {
     pub(crate) populate: bool,
     pub(crate) guards: bool,
     pub(crate) name: Option<&'static CStr>,
+    #[cfg(feature = "std")]
+    pub(crate) node: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +63,14 @@ pub(crate) enum Huge {
 impl PageOptions {
     /// None: blocks are as those of [`PageAllocator`](crate::PageAllocator).
     pub const fn new() -> Self {
-        Self { huge: Huge::No, populate: false, guards: false, name: None }
+        Self {
+            huge: Huge::No,
+            populate: false,
+            guards: false,
+            name: None,
+            #[cfg(feature = "std")]
+            node: None,
+        }
     }
 
     /// A wish: where the system can, it backs blocks by huge pages, and goes on with ordinary ones where it cannot.
@@ -130,6 +141,26 @@ impl PageOptions {
         self
     }
 
+    /// An order: every page of a block is in memory, on the node with that number, before the block is handed out. Where the node has no
+    /// room, that is refused: with explicit huge pages too, whose pool is one for all nodes. A block shrinks in place and never grows.
+    ///
+    /// Linux: `mbind`, `madvise(MADV_POPULATE_WRITE)`, `move_pages`; see [`numa::populate_on`](crate::numa::populate_on).
+    ///
+    /// ```
+    /// use terrace_sys::PageOptions;
+    ///
+    /// match PageOptions::new().on_node(0).check() {
+    ///     Ok(()) => println!("node 0 has a page left"),
+    ///     Err(why) => println!("{why}"),
+    /// }
+    /// ```
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub const fn on_node(mut self, node: usize) -> Self {
+        self.node = Some(node);
+        self
+    }
+
     /// A wish: the blocks have this name in `/proc/PID/maps`, as `[anon:name]`. At most 79 printable bytes, none of
     /// them `[`, `]`, `\`, `$` or a backtick.
     ///
@@ -172,6 +203,14 @@ pub enum Unavailable {
     },
     /// The kernel has no transparent huge pages.
     TransparentHugePages,
+    /// The node has no room, is not there, or the kernel does not say where pages lie.
+    #[cfg(feature = "std")]
+    Node {
+        /// Its number.
+        node: usize,
+        /// Why not.
+        why: NumaUnavailable,
+    },
     /// The kernel cannot bring pages into memory at once.
     Populate,
     /// The kernel has no names for maps, or does not take this one.
@@ -197,6 +236,8 @@ impl fmt::Display for Unavailable {
             Self::TransparentHugePages => f.write_str(
                 "this kernel has no transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE), or a limit forbids them",
             ),
+            #[cfg(feature = "std")]
+            Self::Node { node, why } => write!(f, "no block can lie on node {node}: {why}"),
             Self::Populate => f.write_str("this kernel cannot populate a map with an error (Linux 5.14 can)"),
             Self::Name => f.write_str(
                 "this kernel has no names for maps (Linux 5.17 with CONFIG_ANON_VMA_NAME has), or the name is too \

@@ -27,6 +27,8 @@ use core::{num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Access, Alignment, AllocError, Allocator, Decommit, GoodSize, PageSize, Protect};
 
+#[cfg(feature = "std")]
+use crate::numa;
 use crate::{
     PageOptions, Unavailable,
     giving_back::{cut, map_by, release, release_noted},
@@ -173,6 +175,11 @@ impl TunedPageAllocator {
                 return Err(Unavailable::Name);
             }
         }
+        #[cfg(feature = "std")]
+        if let Some(node) = options.node {
+            // SAFETY: the block's part of the range, which is writable and of no block yet.
+            unsafe { self.settle(NonNull::slice_from_raw_parts(block, len), node) }?;
+        }
         if options.populate {
             // SAFETY: the block's part of the range, which is writable.
             unsafe { populate(block, len) }?;
@@ -186,6 +193,30 @@ impl TunedPageAllocator {
             }
         }
         Ok(())
+    }
+
+    /// Brings all pages of a fresh block into memory, on one node.
+    ///
+    /// # Safety
+    /// The pages of a fresh block, writable.
+    #[cfg(feature = "std")]
+    unsafe fn settle(&self, pages: NonNull<[u8]>, node: usize) -> Result<(), Unavailable> {
+        let settled = if matches!(self.options.huge, Huge::Explicit(_)) {
+            // SAFETY: the caller's promise, passed on unchanged.
+            unsafe { numa::populate_huge_on(pages, node) }
+        } else {
+            // SAFETY: the caller's promise, passed on unchanged.
+            unsafe { numa::populate_on(pages, node) }
+        };
+        settled.map_err(|why| Unavailable::Node { node, why })
+    }
+
+    /// Whether all pages of a block lie on one node.
+    fn is_settled(&self) -> bool {
+        #[cfg(feature = "std")]
+        return self.options.node.is_some();
+        #[cfg(not(feature = "std"))]
+        false
     }
 
     /// # Safety
@@ -217,8 +248,8 @@ impl TunedPageAllocator {
             unsafe { release(tail, old_len - new_len) };
             return Some(start);
         }
-        if matches!(self.options.huge, Huge::Explicit(_)) {
-            return None; // The system grows no map of huge pages.
+        if matches!(self.options.huge, Huge::Explicit(_)) || self.is_settled() {
+            return None; // The system grows no map of huge pages; and what has grown would come from anywhere.
         }
         // A block that has moved could not be moved back where the population fails.
         let may_move = may_move && !self.options.populate;

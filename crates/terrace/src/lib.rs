@@ -4,6 +4,8 @@
 //!   gpa()               the everyday stack, an instance of your own         gpa.rs
 //!   Global              the same as the program's #[global_allocator]       global.rs
 //!   manager             one allocator for the program, configured once, with figures and an end    manager.rs
+//!   presets             stacks for larger machines: numa()                 presets.rs
+//!   NumaRegion          pages near the thread that asks                   numa_region.rs
 //!   SmpAllocator<A>     the general-purpose allocator over any backing, with a slot for each thread
 //!   ─────────────
 //!   everything of terrace-core, terrace-heap and terrace-sys, by its own name; memops, with copy, fill and compare
@@ -49,6 +51,10 @@ mod global;
 mod gpa;
 #[cfg(feature = "std")]
 pub mod manager;
+#[cfg(all(feature = "std", target_has_atomic = "64"))]
+mod numa_region;
+#[cfg(all(feature = "std", target_has_atomic = "64"))]
+pub mod presets;
 
 pub use terrace_core::*;
 /// Page frames by number, for kernels and big pools.
@@ -65,6 +71,8 @@ pub use backtraced::Backtraced;
 pub use global::Global;
 #[cfg(feature = "std")]
 pub use gpa::{Gpa, gpa};
+#[cfg(all(feature = "std", target_has_atomic = "64"))]
+pub use numa_region::NumaRegion;
 
 /// The general-purpose allocator over `A`, with a slot for each thread of the program.
 ///

@@ -6,6 +6,7 @@ use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_frame::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Counts, FrameAllocator, Frames, HybridAllocator, MemoryMap,
     Order, Region, StatsFrames, TrackedFrames,
+    numa::{Distances, NumaAllocator, NumaNode},
 };
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
@@ -15,7 +16,7 @@ use terrace_heap::{
     ZeroedAllocator,
     debug::{Mistake, Report},
 };
-use terrace_sync::NoSlots;
+use terrace_sync::{NoSlots, Slots as _};
 use terrace_sys::{MappedFile, PageAllocator, PageOptions, ReservedAllocator, ThreadSlots};
 use terrace_testkit::{Twins, Wandering, conformance};
 
@@ -368,6 +369,32 @@ fn region<F: FrameAllocator>(make: impl FnOnce(&MemoryMap) -> F, check: impl FnO
     unsafe { PageAllocator.free(NonNull::slice_from_raw_parts(memory, BYTES.get()), large) };
 }
 
+/// As `region`, by two nodes of a half each, for a caller on the second.
+fn over_nodes(check: impl FnOnce(Region<&dyn FrameAllocator>)) {
+    let both = |map: &MemoryMap| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory");
+    region(both, |pages| {
+        let whole = pages.frames().span();
+        let maps = [0, 1].map(|half| Frames::new(whole.start.0 + half * (whole.count / 2), whole.count / 2));
+        let nodes = maps.map(|frames| {
+            let map = MemoryMap::of(frames).expect("a map");
+            let hybrid = HybridAllocator::new_in(&map, ThreadSlots, &SystemAllocator).expect("memory");
+            NumaNode::new(&map, hybrid).expect("its own map")
+        });
+        let mut words = vec![0; NumaAllocator::metadata_bytes(2, ThreadSlots.count()).div_ceil(8)];
+        let distances = Distances::new(2, &[10, 20, 20, 10]).expect("a matrix");
+        let numa = NumaAllocator::with_slots(&nodes, distances, ThreadSlots, &mut words).expect("two nodes");
+        let numa = numa.with_current(|| 1);
+        // All that the outer region has, so that nobody else gets it, and as one block.
+        let len = NonZeroUsize::new(whole.count << 12).expect("some");
+        let start = pages.alloc(len, Alignment::ONE).expect("it is all free");
+        // SAFETY: the nodes' frames are the pages of that block, numbered by their addresses.
+        let inner = unsafe { Region::new(start, &numa as &dyn FrameAllocator) };
+        check(inner.expect("pages are aligned"));
+        // SAFETY: live, and the inner region is gone.
+        unsafe { pages.free(NonNull::slice_from_raw_parts(start, len.get()), Alignment::ONE) };
+    });
+}
+
 #[test]
 fn regions_keep_the_contract() {
     let hybrid = |map: &MemoryMap| HybridAllocator::new_in(map, ThreadSlots, &SystemAllocator).expect("memory");
@@ -380,6 +407,7 @@ fn regions_keep_the_contract() {
     conformance::all(|_, check| region(bitmap, |region| check(&region)));
     conformance::all(|_, check| region(buddy, |region| check(&region)));
     conformance::all(|_, check| region(classic, |region| check(&region)));
+    conformance::all(|_, check| over_nodes(|region| check(&region)));
     conformance::all(|_, check| region(tracked, |region| check(&region)));
     conformance::all(|_, check| {
         region(|map| StatsFrames::new(bitmap(map), &COUNTS).expect("a table"), |region| check(&region))

@@ -26,6 +26,8 @@ use core::{ffi::CStr, num::NonZeroI32, ptr::NonNull};
 use terrace_core::Access;
 
 use super::{Errno, os};
+#[cfg(feature = "std")]
+use super::{Mode, NodeBits};
 
 /// Declares the kinds of calls, and the list of them all.
 macro_rules! calls {
@@ -76,6 +78,18 @@ calls! {
     Flush,
     /// madvise, to drop a file's pages from memory
     Evict,
+    /// mbind
+    Bind,
+    /// set_mempolicy
+    SetPolicy,
+    /// get_mempolicy
+    GetPolicy,
+    /// move_pages
+    MovePages,
+    /// madvise, to join pages to huge ones
+    Collapse,
+    /// getcpu
+    CurrentNode,
 }
 
 /// Watches the system calls of this thread until it is dropped.
@@ -306,6 +320,42 @@ pub(super) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Resu
     admit(Call::Name)?;
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { os::name(address, len, name) }
+}
+
+#[cfg(feature = "std")]
+pub(super) fn bind(address: NonNull<u8>, len: usize, mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    admit(Call::Bind)?;
+    os::bind(address, len, mode, nodes)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn set_policy(mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    admit(Call::SetPolicy)?;
+    os::set_policy(mode, nodes)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn policy() -> Result<(Option<Mode>, NodeBits), Errno> {
+    admit(Call::GetPolicy)?;
+    os::policy()
+}
+
+#[cfg(feature = "std")]
+pub(super) fn move_pages(pages: &[usize], to: Option<&[i32]>, found: &mut [i32]) -> Result<(), Errno> {
+    admit(Call::MovePages)?;
+    os::move_pages(pages, to, found)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn collapse(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    admit(Call::Collapse)?;
+    os::collapse(address, len)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn current_node() -> Result<usize, Errno> {
+    admit(Call::CurrentNode)?;
+    os::current_node()
 }
 
 #[cfg(test)]

@@ -52,6 +52,30 @@ impl Errno {
     pub(crate) fn is_not_known(self) -> bool {
         os::is_not_known(self)
     }
+
+    /// Not this caller.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_not_allowed(self) -> bool {
+        os::is_not_allowed(self)
+    }
+
+    /// There is no such call at all.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_no_call(self) -> bool {
+        os::is_no_call(self)
+    }
+
+    /// No memory, or no map.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_no_memory(self) -> bool {
+        os::is_no_memory(self)
+    }
+
+    /// Nothing is mapped there.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_no_range(self) -> bool {
+        os::is_no_range(self)
+    }
 }
 
 impl From<Errno> for AllocError {
@@ -231,6 +255,79 @@ pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<(), Er
 pub(crate) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Result<(), Errno> {
     // SAFETY: the caller's promise, passed on unchanged.
     unsafe { layer::name(address, len, name) }
+}
+
+/// The words of a set of nodes, a bit for each of node 0 to 1023.
+#[cfg(feature = "std")]
+pub(crate) type NodeBits = [u64; 16];
+
+/// Says from which nodes the pages of `len` bytes at `address` come when they are touched, by one of `policy`'s modes. Contents and
+/// pages that are there stay as they are.
+///
+/// Fails with: `EINVAL`, where a node is not there or may not be used; `EFAULT`, where nothing is mapped; `ENOMEM` (number of maps);
+/// `ENOSYS`, `EPERM`, where the kernel has no nodes or a filter forbids the call.
+#[cfg(feature = "std")]
+pub(crate) fn bind(address: NonNull<u8>, len: usize, mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    layer::bind(address, len, mode, nodes)
+}
+
+/// The same for all that this thread touches without a policy of its own.
+///
+/// Fails as `bind` does.
+#[cfg(feature = "std")]
+pub(crate) fn set_policy(mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    layer::set_policy(mode, nodes)
+}
+
+/// What `set_policy` has said; `None` for a mode that `Mode` has no name for.
+///
+/// Fails with: `ENOSYS`, `EPERM`.
+#[cfg(feature = "std")]
+pub(crate) fn policy() -> Result<(Option<Mode>, NodeBits), Errno> {
+    layer::policy()
+}
+
+/// Moves the page at each address to the node in `to`, or with `None` only asks; `found` gets the node that each lies on after
+/// that, or less than 0: one of `NOWHERE`, or the negative of another error for a page that would not move.
+///
+/// Fails with: `ENODEV`, `EACCES`, where a node is not there or may not be used; `ENOSYS`, `EPERM`.
+///
+/// pre: `found`, and `to` if any, are as long as `pages`.
+#[cfg(feature = "std")]
+pub(crate) fn move_pages(pages: &[usize], to: Option<&[i32]>, found: &mut [i32]) -> Result<(), Errno> {
+    debug_assert!(pages.len() == found.len() && to.is_none_or(|to| to.len() == pages.len()));
+    layer::move_pages(pages, to, found)
+}
+
+/// Joins the pages of `len` bytes at `address` to huge ones now.
+///
+/// Fails with: `EINVAL`, where the kernel does not know the call (Linux before 6.1) or the map admits no huge pages; `ENOMEM`,
+/// `EAGAIN`, `EBUSY`, where it could not this time: some may then be joined.
+#[cfg(feature = "std")]
+pub(crate) fn collapse(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    layer::collapse(address, len)
+}
+
+/// The node of the processor that this thread runs on at the moment.
+///
+/// Fails with: `ENOSYS`.
+#[cfg(feature = "std")]
+pub(crate) fn current_node() -> Result<usize, Errno> {
+    layer::current_node()
+}
+
+/// What `move_pages` finds for a page that was never touched, or is not mapped: which of the two, differs from kernel to kernel.
+#[cfg(feature = "std")]
+pub(crate) const NOWHERE: [i32; 2] = os::NOWHERE;
+
+/// How nodes are chosen. The names are Linux's.
+#[cfg(feature = "std")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Default,
+    Preferred,
+    Bind,
+    Interleave,
 }
 
 #[cfg(test)]

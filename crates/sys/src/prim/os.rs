@@ -7,6 +7,8 @@ use core::{ffi::CStr, num::NonZeroI32, ptr, ptr::NonNull};
 use terrace_core::Access;
 
 use super::Errno;
+#[cfg(feature = "std")]
+use super::{Mode, NodeBits};
 
 /// `None` where the system does not say.
 pub(super) fn page_size() -> Option<usize> {
@@ -139,6 +141,117 @@ pub(super) unsafe fn name(address: NonNull<u8>, len: usize, name: &CStr) -> Resu
     let (start, name) = (address.as_ptr(), name.as_ptr());
     // SAFETY: the range is the caller's; the name ends in 0, and the kernel only reads it.
     done(unsafe { libc::prctl(libc::PR_SET_VMA, what, start, len, name) })
+}
+
+/// How many bits the kernel is told that a set has: it reads one less.
+#[cfg(feature = "std")]
+const NODE_BITS: libc::c_ulong = (size_of::<NodeBits>() * 8 + 1) as libc::c_ulong;
+
+#[cfg(feature = "std")]
+const MODES: [(Mode, libc::c_int); 4] = [
+    (Mode::Default, libc::MPOL_DEFAULT),
+    (Mode::Preferred, libc::MPOL_PREFERRED),
+    (Mode::Bind, libc::MPOL_BIND),
+    (Mode::Interleave, libc::MPOL_INTERLEAVE),
+];
+
+#[cfg(feature = "std")]
+fn number(mode: Mode) -> libc::c_int {
+    MODES.iter().find(|(named, _)| *named == mode).map_or(libc::MPOL_DEFAULT, |&(_, number)| number)
+}
+
+/// The default takes no set.
+#[cfg(feature = "std")]
+fn set(mode: Mode, nodes: &NodeBits) -> (*const u64, libc::c_ulong) {
+    if mode == Mode::Default { (ptr::null(), 0) } else { (nodes.as_ptr(), NODE_BITS) }
+}
+
+#[cfg(feature = "std")]
+pub(super) fn bind(address: NonNull<u8>, len: usize, mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    let (bits, count) = set(mode, nodes);
+    // SAFETY: the kernel looks at the addresses itself, and the policy of pages changes no contents; it reads the set only.
+    called(unsafe { libc::syscall(libc::SYS_mbind, address.as_ptr(), len, number(mode), bits, count, 0) })
+}
+
+#[cfg(feature = "std")]
+pub(super) fn set_policy(mode: Mode, nodes: &NodeBits) -> Result<(), Errno> {
+    let (bits, count) = set(mode, nodes);
+    // SAFETY: the kernel reads the set only.
+    called(unsafe { libc::syscall(libc::SYS_set_mempolicy, number(mode), bits, count) })
+}
+
+#[cfg(feature = "std")]
+pub(super) fn policy() -> Result<(Option<Mode>, NodeBits), Errno> {
+    let (mut mode, mut nodes): (libc::c_int, NodeBits) = (0, [0; 16]);
+    let nowhere = ptr::null::<u8>();
+    // SAFETY: there is room for what is written: a number, and as many bits as are said.
+    called(unsafe {
+        libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nodes.as_mut_ptr(), NODE_BITS, nowhere, 0)
+    })?;
+    Ok((MODES.iter().find(|&&(_, number)| number == mode).map(|&(named, _)| named), nodes))
+}
+
+#[cfg(feature = "std")]
+pub(super) fn move_pages(pages: &[usize], to: Option<&[i32]>, found: &mut [i32]) -> Result<(), Errno> {
+    let to = to.map_or(ptr::null(), <[i32]>::as_ptr);
+    let (myself, count, flags) = (0, pages.len(), libc::c_long::from(MPOL_MF_MOVE));
+    // SAFETY: the kernel looks at the addresses itself; a page that moves keeps contents and address. It reads as many nodes, and
+    // writes as many answers, as there are pages.
+    let left =
+        unsafe { libc::syscall(libc::SYS_move_pages, myself, count, pages.as_ptr(), to, found.as_mut_ptr(), flags) };
+    // Above 0: so many could not be moved, of which the answers tell.
+    if left >= 0 { Ok(()) } else { Err(last_error()) }
+}
+
+#[cfg(feature = "std")]
+pub(super) const NOWHERE: [i32; 2] = [-libc::ENOENT, -libc::EFAULT];
+
+/// Pages that this process alone uses: `libc` has no name for it.
+#[cfg(feature = "std")]
+const MPOL_MF_MOVE: libc::c_int = 2;
+
+#[cfg(feature = "std")]
+pub(super) fn collapse(address: NonNull<u8>, len: usize) -> Result<(), Errno> {
+    // SAFETY: the kernel looks at the addresses itself; contents stay.
+    done(unsafe { libc::madvise(address.as_ptr().cast(), len, MADV_COLLAPSE) })
+}
+
+/// Since Linux 6.1; `libc` has it for glibc alone.
+#[cfg(feature = "std")]
+const MADV_COLLAPSE: libc::c_int = 25;
+
+#[cfg(feature = "std")]
+pub(super) fn current_node() -> Result<usize, Errno> {
+    let (mut cpu, mut node): (libc::c_uint, libc::c_uint) = (0, 0);
+    // SAFETY: there is room for what is written.
+    called(unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, ptr::null::<u8>()) })?;
+    Ok(node as usize)
+}
+
+/// 0, or -1 for a failure.
+#[cfg(feature = "std")]
+fn called(result: libc::c_long) -> Result<(), Errno> {
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+#[cfg(feature = "std")]
+pub(super) fn is_not_allowed(Errno(number): Errno) -> bool {
+    matches!(number.get(), libc::EPERM | libc::EACCES)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn is_no_call(Errno(number): Errno) -> bool {
+    number.get() == libc::ENOSYS
+}
+
+#[cfg(feature = "std")]
+pub(super) fn is_no_memory(Errno(number): Errno) -> bool {
+    matches!(number.get(), libc::ENOMEM | libc::EAGAIN | libc::EBUSY)
+}
+
+#[cfg(feature = "std")]
+pub(super) fn is_no_range(Errno(number): Errno) -> bool {
+    number.get() == libc::EFAULT
 }
 
 pub(super) fn is_not_known(Errno(number): Errno) -> bool {
