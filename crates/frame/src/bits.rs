@@ -85,11 +85,13 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn claim(&self, word: usize, mask: u64) -> bool {
         let mut free = self.load(word);
         while free & mask == mask {
+            hook::between();
             // Acquire: pairs with the put of the bits (I1).
             match self.0[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => free = now,
             }
+            hook::lost();
         }
         false
     }
@@ -99,11 +101,13 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn put(&self, word: usize, mask: u64) -> Option<u64> {
         let mut free = self.load(word);
         while free & mask == 0 {
+            hook::between();
             // SeqCst: Release for the next owner, and before the look at the index.
             match self.0[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Some(free | mask),
                 Err(now) => free = now,
             }
+            hook::lost();
         }
         None
     }

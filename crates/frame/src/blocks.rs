@@ -18,7 +18,6 @@
 use crate::{
     atomic::AtomicU64,
     bits::FreeBits,
-    hook,
     index::{HELD, Index},
     word::{self, BLOCK, BLOCK_ORDER, Bits, WORD, WORD_ORDER, WORDS},
 };
@@ -169,9 +168,7 @@ impl<'m> Blocks<'m> {
     pub(crate) fn claim(&self, block: usize, start: usize, count: usize) -> bool {
         let first = self.first_word(block);
         for (done, (word, mask)) in word::pieces(start, count).enumerate() {
-            hook::between();
             if !self.words.claim(first + word, mask) {
-                hook::lost();
                 for (word, mask) in word::pieces(start, count).take(done) {
                     self.words.set(first + word, mask);
                 }

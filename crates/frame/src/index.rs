@@ -95,8 +95,12 @@ impl<'m> Index<'m> {
     /// The items that are held.
     pub(crate) fn held(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.levels[0].len() / LINE).flat_map(|group| {
-            let bits = self.group(group, HELD);
-            (0..WORD).filter(move |at| bits >> at & 1 == 1).map(move |at| group * WORD + at)
+            let mut bits = self.group(group, HELD);
+            core::iter::from_fn(move || {
+                let at = bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+                (at < WORD).then_some(group * WORD + at)
+            })
         })
     }
 

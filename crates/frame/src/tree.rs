@@ -27,7 +27,6 @@
 use crate::{
     atomic::AtomicU64,
     bits::FreeBits,
-    hook,
     index::{HELD, Index},
     word::{self, WORD, WORD_ORDER},
 };
@@ -154,9 +153,7 @@ impl<'m> Tree<'m> {
     /// Claims whole words, or nothing (T2).
     fn claim_words(&self, start: usize, count: usize) -> bool {
         for word in start..start + count {
-            hook::between();
             if !self.words.claim(word, !0) {
-                hook::lost();
                 for back in start..word {
                     self.words.set(back, !0);
                     self.settle(back);
