@@ -140,7 +140,12 @@ unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
             let unit = frame.0.checked_sub(self.base)? / self.leaf.frames();
             self.tree.take_in(unit / WORD, order, from.max(unit), to)
         });
-        let unit = near.or_else(|| self.tree.take(order, from, to, false)).ok_or(FrameError::OutOfMemory)?;
+        let again = || {
+            self.tree.index.mend();
+            self.tree.take(order, from, to, false)
+        };
+        let unit = near.or_else(|| self.tree.take(order, from, to, false)).or_else(again);
+        let unit = unit.ok_or(FrameError::OutOfMemory)?;
         let tail = (1 << order) - units;
         if tail > 0 {
             self.tree.put(unit + units, tail);

@@ -317,6 +317,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
+        self.blocks.index.mend();
+        self.tree.index.mend();
         find().ok_or(FrameError::OutOfMemory)
     }
 }

@@ -83,17 +83,14 @@ pub(crate) const fn max_order(word: u64) -> Option<u32> {
 /// good as random.
 #[inline]
 pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
-    let mut runs = word;
-    let mut order = 0;
-    let mut step = 0;
-    while step < WORD_ORDER {
-        // By I2 a one is where a run of order `step + 1` begins; each larger run holds the smaller ones, so they are
-        // counted.
-        runs &= runs >> (1 << step);
-        order += (runs >> (bit & !((2 << step) - 1))) as u32 & 1;
-        step += 1;
-    }
-    order
+    let taken = !word;
+    // The nearest bits on both sides that are taken, or 64 away. A run that reaches the highest bit in which one of the
+    // two differs from `bit` holds it, so the lower of these highest bits is the order; 64 has bit 6 as its highest.
+    let above = bit as u64 + (taken >> bit).trailing_zeros() as u64;
+    let below = (bit as u64).wrapping_sub((taken << (WORD as u32 - 1 - bit)).leading_zeros() as u64);
+    let (above, below) = (above ^ bit as u64, below ^ bit as u64);
+    // Not zero, for `bit` itself is not taken.
+    (if above < below { above } else { below } | 1).ilog2()
 }
 
 /// The order of the largest aligned run of a block, up to 9.
@@ -105,6 +102,12 @@ pub(crate) fn max_order_of(bits: &Bits) -> Option<u32> {
         }
     }
     bits.iter().filter_map(|&word| max_order(word)).max()
+}
+
+/// Which words of a block are all ones: a bit each.
+#[inline]
+pub(crate) fn whole_words(bits: &Bits) -> u64 {
+    bits.iter().enumerate().fold(0, |whole, (index, &word)| whole | u64::from(word == !0) << index)
 }
 
 /// The first run of `count` ones, 1 to 512, that begins at a multiple of `1 << alignment`, up to 9.
