@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering, fence},
     hook, word,
 };
 
@@ -30,6 +30,25 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn load(&self, word: usize) -> u64 {
         hook::touched();
         self.0[word].load(Ordering::SeqCst)
+    }
+
+    /// So many words from `first` on.
+    #[inline]
+    pub(crate) fn row<const N: usize>(&self, first: usize) -> [u64; N] {
+        let words = &self.0[first..first + N];
+        core::array::from_fn(|index| {
+            hook::touched();
+            words[index].load(Ordering::SeqCst)
+        })
+    }
+
+    /// Whether so many words from `first` on are all `value`.
+    #[inline]
+    pub(crate) fn are(&self, first: usize, count: usize, value: u64) -> bool {
+        self.0[first..first + count].iter().all(|word| {
+            hook::touched();
+            word.load(Ordering::SeqCst) == value
+        })
     }
 
     /// How many bits are free.
@@ -118,6 +137,29 @@ impl<'m> FreeBits<'m> {
         hook::touched();
         // SeqCst: as in `put`.
         self.0[word].fetch_or(mask, Ordering::SeqCst);
+    }
+
+    /// Claims so many whole words, or none: one after another, put back where one of them fails.
+    pub(crate) fn claim_words(&self, first: usize, count: usize) -> bool {
+        let words = &self.0[first..first + count];
+        for (done, place) in words.iter().enumerate() {
+            hook::touched();
+            hook::between();
+            // Acquire: pairs with the put of the bits (I1).
+            if place.compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                hook::lost();
+                (first..first + done).for_each(|word| self.set(word, !0));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes so many whole words free, none of whose bits is: nobody else writes them meanwhile.
+    pub(crate) fn set_words(&self, first: usize, count: usize) {
+        (first..first + count).for_each(|word| self.store(word, !0));
+        // One for all: what was stored is before the look at the index.
+        fence(Ordering::SeqCst);
     }
 
     /// Writes a word that nobody else writes meanwhile.

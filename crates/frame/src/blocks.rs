@@ -85,8 +85,7 @@ impl<'m> Blocks<'m> {
 
     /// A block's bits, one word after another.
     pub(crate) fn bits(&self, block: usize) -> Bits {
-        let first = self.first_word(block);
-        core::array::from_fn(|index| self.words.load(first + index))
+        self.words.row(self.first_word(block))
     }
 
     #[inline]
@@ -124,15 +123,24 @@ impl<'m> Blocks<'m> {
     /// An aligned run of `order`, 0 to 9, out of a block; the search begins at `word` and comes round.
     pub(crate) fn take_order(&self, word: usize, order: u32) -> Option<usize> {
         let first = word - word % WORDS;
-        if order >= WORD_ORDER {
-            let words = 1 << (order - WORD_ORDER);
-            return (0..WORDS).step_by(words).find_map(|index| {
-                let whole = (0..words).all(|more| self.words.load(first + index + more) == !0);
-                let run = (self.block_of(first), index * WORD, words * WORD);
-                (whole && self.claim(run.0, run.1, run.2)).then(|| run.0 * BLOCK + run.1)
-            });
+        if order < WORD_ORDER {
+            return (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order));
         }
-        (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order))
+        let count = 1 << (order - WORD_ORDER);
+        (first..first + WORDS).step_by(count).find_map(|word| {
+            let taken = self.words.are(word, count, !0) && self.claim_words(word, count);
+            taken.then(|| self.frame(word, 0))
+        })
+    }
+
+    /// Claims whole words of a block, or none (B2).
+    fn claim_words(&self, first: usize, count: usize) -> bool {
+        let claimed = self.words.claim_words(first, count);
+        if !claimed {
+            // Who looked meanwhile saw less than there is: register what was put back.
+            self.register(self.block_of(first));
+        }
+        claimed
     }
 
     /// An aligned run of `order`, 0 to 5, out of a word.
@@ -188,6 +196,44 @@ impl<'m> Blocks<'m> {
     pub(crate) fn put_in_word(&self, frame: usize, count: usize) -> Option<u64> {
         let (word, bit) = self.place(frame);
         self.words.put(word, word::ones(bit, count as u32))
+    }
+
+    /// Takes an aligned run of whole words back, but not all words of a block, and brings its registration up to it.
+    /// `None`: part of it was free, and nothing has changed. `true`: the run was the last of its block that was not
+    /// free, and the whole block is the caller's now, in the hands of nobody.
+    pub(crate) fn put_words(&self, frame: usize, count: usize) -> Option<bool> {
+        let (block, (word, _)) = (frame / BLOCK, self.place(frame));
+        let (first, count) = (self.first_word(block), count / WORD);
+        if !self.words.are(word, count, 0) {
+            return None;
+        }
+        // The last run of a block need not be put to be claimed again with the rest.
+        let (behind, after) = (word + count, first + WORDS - word - count);
+        let held = self.index.has(block, HELD);
+        if !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0) {
+            if self.claim_words(first, word - first) {
+                if self.claim_words(behind, after) {
+                    return Some(true);
+                }
+                (first..word).for_each(|word| self.words.set(word, !0));
+            }
+        }
+        if count == 1 {
+            self.words.put(word, !0)?;
+        } else {
+            self.words.set_words(word, count);
+        }
+        if self.index.has(block, HELD) {
+            return Some(false);
+        }
+        let whole = word::whole_words(&self.bits(block));
+        if whole == word::ones(0, WORDS as u32) {
+            return Some(self.take_whole(block));
+        }
+        // With the run's own words, should one of them be taken already.
+        let run = word::ones((word - first) as u32, count as u32);
+        self.index.set(block, WORD_ORDER + word::order_at(whole | run, (word - first) as u32));
+        Some(false)
     }
 
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
@@ -291,7 +337,7 @@ impl<'m> Blocks<'m> {
 
     /// Claims a block that is free as a whole.
     pub(crate) fn take_whole(&self, block: usize) -> bool {
-        self.claim(block, 0, BLOCK)
+        self.claim_words(self.first_word(block), WORDS)
     }
 
     /// The number of the word that `frame` lies in.

@@ -200,8 +200,10 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             && let Some(frame) = self.blocks.take_order(word as usize, order)
         {
             let found = self.blocks.word_of(frame) as u64;
-            // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
-            let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
+            if order < WORD_ORDER {
+                // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
+                let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
+            }
             return Some(frame);
         }
         let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
@@ -313,6 +315,31 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Frame(start + self.base))
     }
 
+    /// Takes a run of `order` back, which is any but a frame.
+    #[inline(never)]
+    fn free_larger(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let frames = Frames::of_order(start, order);
+        if start.0 & (frames.count - 1) != 0 {
+            return Err(Misuse::NotARun);
+        }
+        if !self.map.contains(frames) {
+            return Err(Misuse::Outside);
+        }
+        let start = start.0 - self.base;
+        match order.log2() {
+            0..WORD_ORDER => self.free_in_word(start, frames.count),
+            WORD_ORDER..BLOCK_ORDER => self.free_words(start, frames.count),
+            BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
+            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
+                (start / plan::GROUP..(start + frames.count) / plan::GROUP).for_each(|group| {
+                    self.tree.put_bits(group, !0);
+                });
+                Ok(())
+            }
+            _ => self.free(frames),
+        }
+    }
+
     /// After nothing was found: once more when the holds have ended.
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
@@ -380,25 +407,11 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        let frames = Frames::of_order(start, order);
-        if start.0 & (frames.count - 1) != 0 {
-            return Err(Misuse::NotARun);
+        if order == Order::MIN {
+            let inside = self.map.contains_frame(start.0);
+            return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
         }
-        if !self.map.contains(frames) {
-            return Err(Misuse::Outside);
-        }
-        let start = start.0 - self.base;
-        match order.log2() {
-            0..=WORD_ORDER => self.free_in_word(start, frames.count),
-            BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
-            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
-                (start / plan::GROUP..(start + frames.count) / plan::GROUP).for_each(|group| {
-                    self.tree.put_bits(group, !0);
-                });
-                Ok(())
-            }
-            _ => self.free(frames),
-        }
+        self.free_larger(start, order)
     }
 
     #[inline]

@@ -139,7 +139,8 @@ impl<'m> Index<'m> {
 
     /// Sets what threads that have stopped on their way up have left out, or left cleared.
     pub(crate) fn mend(&self) {
-        for (group, class) in (0..self.levels[0].len()).flat_map(|group| (0..CLASSES).map(move |class| (group, class))) {
+        for (group, class) in (0..self.levels[0].len()).flat_map(|group| (0..CLASSES).map(move |class| (group, class)))
+        {
             if self.group(group, class as usize) != 0 {
                 self.set_above(0, group, class);
             }

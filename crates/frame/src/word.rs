@@ -95,13 +95,20 @@ pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
 
 /// The order of the largest aligned run of a block, up to 9.
 pub(crate) fn max_order_of(bits: &Bits) -> Option<u32> {
-    let full = |words: &[u64]| words.iter().all(|&word| word == !0);
-    for order in (WORD_ORDER..=BLOCK_ORDER).rev() {
-        if bits.chunks(1 << (order - WORD_ORDER)).any(full) {
-            return Some(order);
-        }
+    if let Some(order) = max_order(whole_words(bits)) {
+        return Some(WORD_ORDER + order);
     }
-    bits.iter().filter_map(|&word| max_order(word)).max()
+    let mut runs = *bits;
+    let mut largest = None;
+    // All words in one step: the compiler makes vectors of them.
+    for order in 0..WORD_ORDER {
+        if runs.iter().fold(0, |any, word| any | word) == 0 {
+            break;
+        }
+        largest = Some(order);
+        runs.iter_mut().for_each(|word| *word &= (*word >> (1 << order)) & STARTS[order as usize + 1]);
+    }
+    largest
 }
 
 /// Which words of a block are all ones: a bit each.
