@@ -99,6 +99,24 @@ impl<'m> FreeBits<'m> {
         }
     }
 
+    /// The first `most` aligned runs of `order`, 0 to 5, of a word, claimed in one step: their bits.
+    pub(crate) fn take_runs(&self, word: usize, order: u32, most: usize) -> u64 {
+        let mut free = self.load(word);
+        loop {
+            let runs = word::first_runs(free, order, most);
+            if runs == 0 {
+                return 0;
+            }
+            hook::between();
+            // Acquire: pairs with the put of the bits (I1).
+            match self.0[word].compare_exchange(free, free & !runs, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return runs,
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+    }
+
     /// Claims these bits of a word, or none.
     #[inline]
     pub(crate) fn claim(&self, word: usize, mask: u64) -> bool {

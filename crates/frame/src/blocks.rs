@@ -149,6 +149,11 @@ impl<'m> Blocks<'m> {
         self.words.take_run(word, order, !0).map(|bit| self.frame(word, bit))
     }
 
+    /// The first `most` aligned runs of `order`, 0 to 5, out of the word of `frame`: their bits.
+    pub(crate) fn take_runs(&self, frame: usize, order: u32, most: usize) -> u64 {
+        self.words.take_runs(self.word_of(frame), order, most)
+    }
+
     /// Whether the block that a word belongs to has an aligned run of `order`.
     pub(crate) fn has_order(&self, word: usize, order: u32) -> bool {
         word::max_order_of(&self.bits(self.block_of(word))).is_some_and(|max| max >= order)
@@ -267,6 +272,21 @@ impl<'m> Blocks<'m> {
         }
         self.index.set(block, word::order_at(free, (frame % WORD) as u32));
         false
+    }
+
+    /// Makes frames of the word that begins at `frame` free, by their bits, and brings its block's registration up to it.
+    /// `None`: part of it was free, and nothing has changed. `true`: as in [`settle_word`](Self::settle_word).
+    pub(crate) fn put_bits(&self, frame: usize, mask: u64) -> Option<bool> {
+        let (word, block) = (self.word_of(frame), frame / BLOCK);
+        let free = self.words.put(word, mask)?;
+        if self.index.has(block, HELD) {
+            return Some(false);
+        }
+        match word::max_order(free) {
+            Some(order) if free != !0 => self.index.set(block, order),
+            _ => return Some(self.settle(block)),
+        }
+        Some(false)
     }
 
     /// After puts: brings the block's registration up to what is free there. `true`: as in

@@ -51,6 +51,8 @@
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
+#[path = "hybrid/many.rs"]
+mod many;
 #[path = "hybrid/put.rs"]
 mod put;
 
@@ -62,6 +64,7 @@ use terrace_sync::{NoSlots, Slots};
 use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, Ordering},
+    batch,
     blocks::{Blocks, Want},
     index::{HELD, Index, SPLIT},
     map::MemoryMap,
@@ -433,6 +436,14 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             }
         }
         self.of_any_order(order)
+    }
+
+    fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
+        batch::fill(into, || self.alloc_order(order).ok(), |run, into| self.more(run, order, into))
+    }
+
+    fn free_batch(&self, order: Order, runs: &[Frame]) -> Result<(), (usize, Misuse)> {
+        self.free_many(order, runs)
     }
 
     fn drain(&self) {

@@ -84,6 +84,11 @@ impl<'m> Tree<'m> {
         self.words.take_run(word, order, inside).map(|bit| word * WORD + bit as usize)
     }
 
+    /// The first `most` aligned runs of `order`, 0 to 5, out of a word: their bits.
+    pub(crate) fn take_runs(&self, word: usize, order: u32, most: usize) -> u64 {
+        self.words.take_runs(word, order, most)
+    }
+
     /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the
     /// word is held then.
     pub(crate) fn take(&self, order: u32, from: usize, to: usize, hold: bool) -> Option<usize> {

@@ -59,6 +59,21 @@ pub(crate) const fn aligned_runs(word: u64, order: u32) -> u64 {
     runs & STARTS[order as usize]
 }
 
+/// The bits of the first `most` aligned runs of `order`, 0 to 5.
+#[inline]
+pub(crate) const fn first_runs(word: u64, order: u32, most: usize) -> u64 {
+    let runs = aligned_runs(word, order);
+    let mut rest = runs;
+    let mut left = most;
+    while left > 0 && rest != 0 {
+        rest &= rest - 1;
+        left -= 1;
+    }
+    // A run is as many ones as it begins below the next: the difference of two powers of two, for all at once.
+    let starts = runs & !rest;
+    (starts << (1 << order)).wrapping_sub(starts)
+}
+
 /// The order of the largest aligned run.
 pub(crate) const fn max_order(word: u64) -> Option<u32> {
     if word == 0 {
