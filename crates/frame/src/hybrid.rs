@@ -34,7 +34,7 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 256 frames | 80: a block let go, another found or new |
+//! | alloc, up to 256 frames | 100: a block let go, another found, or new out of a word that is found and another let go; a word of the index for 8 GiB more, where the last blocks are in words that others hold |
 //! | alloc, 1 block | 2 out of a held word, else 40 |
 //! | alloc, 2 to 64 blocks | 40 |
 //! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
@@ -195,9 +195,10 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
     }
 
-    /// A small run of `order`, 0 to 9, for the slot whose lane it is, which did not have it in its word.
+    /// A small run of `order`, 0 to 9, for the slot with that number, which did not have it in its word.
     #[inline(never)]
-    fn refill(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
+    fn refill(&self, number: usize, order: u32) -> Option<usize> {
+        let lane = self.lane(number, (order / LANE_ORDERS) as usize);
         let word = lane.load(Ordering::Relaxed);
         if word != NOTHING
             && let Some(frame) = self.blocks.take_order(word as usize, order)
@@ -217,7 +218,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
             return frame.or_else(|| self.new_block(&want, false));
         }
-        let frame = self.blocks.find(&want, order, BLOCK_ORDER, true).or_else(|| self.new_block(&want, true))?;
+        let find = self.blocks.find(&want, order, BLOCK_ORDER, true);
+        let frame = find.or_else(|| self.block_for(number).map(|block| self.open(block, want.count, true)))?;
         let before = lane.swap(self.blocks.word_of(frame) as u64, Ordering::Relaxed);
         self.end_hold(before);
         Some(frame)
@@ -233,22 +235,35 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         }
     }
 
-    /// A block from the buddy: the run as wanted out of it, the rest to the bitmap; held, if asked.
+    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to the bitmap; held, if
+    /// asked.
     fn new_block(&self, want: &Want, hold: bool) -> Option<usize> {
         // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let block = self.tree.take(0, from, to, false)?;
+        self.tree.take(0, from, to, false).map(|block| self.open(block, want.count, hold))
+    }
+
+    /// A block from the buddy for the slot with that number: out of the word that it holds, or holds then, or one that
+    /// another holds.
+    fn block_for(&self, number: usize) -> Option<usize> {
+        let lane = self.lane(number, LARGE);
+        let at_hand = self.tree.take_unit(lane.load(Ordering::Relaxed) as usize);
+        at_hand.or_else(|| self.refill_large(lane, 0)).or_else(|| self.tree.take_held())
+    }
+
+    /// The first frames of a block that came from the buddy, the rest to the bitmap; held, if asked.
+    fn open(&self, block: usize, count: usize, hold: bool) -> usize {
         if hold {
             self.blocks.index.mark(block, HELD);
         }
         self.blocks.index.mark(block, SPLIT);
         if hold {
-            self.blocks.fill(block, want.count);
-        } else if want.count < BLOCK {
-            self.blocks.put(block * BLOCK + want.count, BLOCK - want.count);
+            self.blocks.fill(block, count);
+        } else if count < BLOCK {
+            self.blocks.put(block * BLOCK + count, BLOCK - count);
             self.blocks.register(block);
         }
-        Some(block * BLOCK)
+        block * BLOCK
     }
 
     /// Ends all holds, those of threads that have stopped on the way to their lane too, and moves to the buddy what is
@@ -271,15 +286,15 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         }
     }
 
-    /// A run of `order`, 9 to 15, for the slot whose lane it is, which did not have it in its word.
+    /// A run of 2^`order` blocks, up to 64, for the slot whose lane it is, which did not have it in its word: the first.
     #[cold]
     fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
-        let block = self.tree.take(order - BLOCK_ORDER, 0, usize::MAX, true)?;
+        let block = self.tree.take(order, 0, usize::MAX, true)?;
         let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
         if before != NOTHING {
             self.tree.let_go(before as usize);
         }
-        Some(block * BLOCK)
+        Some(block)
     }
 
     /// A run of `order`, before anything is given up.
@@ -295,12 +310,13 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
                 1..WORD_ORDER => self.blocks.take_in_word(word, order),
                 _ => None,
             };
-            found.or_else(|| self.refill(lane, order))
+            found.or_else(|| self.refill(number, order))
         } else if (BLOCK_ORDER..=MOST_ORDER).contains(&order) {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
-            let found = self.tree.take_in(word, order - BLOCK_ORDER, 0, usize::MAX).map(|block| block * BLOCK);
-            found.or_else(|| self.refill_large(lane, order))
+            let order = order - BLOCK_ORDER;
+            let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(lane, order));
+            found.map(|block| block * BLOCK)
         } else {
             let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
             self.alloc_large(&want, None)
@@ -334,9 +350,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             WORD_ORDER..BLOCK_ORDER => self.free_words(start, frames.count),
             BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
             MORE_ORDERS.. if self.is_plain(start, frames.count) => {
-                (start / plan::GROUP..(start + frames.count) / plan::GROUP).for_each(|group| {
-                    self.tree.put_bits(group, !0);
-                });
+                self.tree.put_words(start / plan::GROUP, frames.count / plan::GROUP);
                 Ok(())
             }
             _ => self.free(frames),
@@ -413,6 +427,10 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         if order == Order::MIN {
             let inside = self.map.contains_frame(start.0);
             return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
+        }
+        let page = Frames::of_order(start, Order::new(BLOCK_ORDER).unwrap_or(Order::MIN));
+        if order.log2() == BLOCK_ORDER && start.0.is_multiple_of(BLOCK) && self.map.contains(page) {
+            return self.free_blocks(start.0 - self.base, BLOCK);
         }
         self.free_larger(start, order)
     }

@@ -19,7 +19,8 @@
 //! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
 //!
 //! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n
-//! words, and those that are looked at in vain. Put: one step a word, and up to 3 words of the index.
+//! words, and those that are looked at in vain. Put: one step a word, or a store for each of several whole ones, and up
+//! to 3 words of the index.
 //!
 //! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others,
 //! 2018).
@@ -84,6 +85,12 @@ impl<'m> Tree<'m> {
         self.words.take_run(word, order, inside).map(|bit| word * WORD + bit as usize)
     }
 
+    /// A free unit of any word that is held.
+    #[cold]
+    pub(crate) fn take_held(&self) -> Option<usize> {
+        self.index.held().find_map(|word| self.take_unit(word))
+    }
+
     /// The first `most` aligned runs of `order`, 0 to 5, out of a word: their bits.
     pub(crate) fn take_runs(&self, word: usize, order: u32, most: usize) -> u64 {
         self.words.take_runs(word, order, most)
@@ -143,7 +150,7 @@ impl<'m> Tree<'m> {
             if start + count > to / WORD || start + count > self.words.len() {
                 return None;
             }
-            match (start..start + count).find(|&word| self.words.load(word) != !0) {
+            match (start..start + count).rev().find(|&word| self.words.load(word) != !0) {
                 Some(taken) => at = taken + 1,
                 None if self.claim_words(start, count) => {
                     // All units are the caller's, so that nothing that is free goes unseen.
@@ -157,24 +164,50 @@ impl<'m> Tree<'m> {
 
     /// Claims whole words, or nothing (T2).
     fn claim_words(&self, start: usize, count: usize) -> bool {
-        for word in start..start + count {
-            if !self.words.claim(word, !0) {
-                for back in start..word {
-                    self.words.set(back, !0);
-                    self.settle(back);
-                }
-                return false;
-            }
+        let claimed = self.words.claim_words(start, count);
+        if !claimed {
+            // Who looked meanwhile saw less than there is.
+            (start..start + count).for_each(|word| self.settle(word));
         }
-        true
+        claimed
+    }
+
+    /// Whether no unit of so many words is free.
+    pub(crate) fn are_taken(&self, first: usize, count: usize) -> bool {
+        self.words.are(first, count, 0)
     }
 
     /// Makes units free, none of which is, and registers their words.
     #[inline]
     pub(crate) fn put(&self, unit: usize, count: usize) {
+        if unit.is_multiple_of(WORD) && count.is_multiple_of(WORD) {
+            return self.put_words(unit / WORD, count / WORD);
+        }
         for (word, mask) in word::pieces(unit, count) {
             self.put_bits(word, mask);
         }
+    }
+
+    /// The same for whole words.
+    pub(crate) fn put_words(&self, first: usize, count: usize) {
+        self.words.set_words(first, count);
+        for (group, mask) in word::pieces(first, count) {
+            // By T3 who holds a word registers it when it lets go.
+            let open = mask & !self.index.group(group, HELD);
+            if open != 0 {
+                self.index.set_group(group, open, WORD_ORDER);
+            }
+        }
+    }
+
+    /// Makes an aligned run of units of one word free. `false`: one of them was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_run(&self, word: usize, run: u64) -> bool {
+        let Some(free) = self.words.put(word, run) else { return false };
+        if !self.index.has(word, HELD) {
+            self.index.set(word, word::order_at(free, run.trailing_zeros()));
+        }
+        true
     }
 
     /// Makes units of one word free. `false`: one of them was, and nothing has changed.

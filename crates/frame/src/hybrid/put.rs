@@ -101,13 +101,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             }
             self.blocks.index.unmark(group, mask, SPLIT);
         }
-        if self.tree.put_bits(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
+        if self.tree.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
     }
 
     /// Whether a run of whole words of blocks was handed out as blocks, none of them split.
     pub(super) fn is_plain(&self, start: usize, count: usize) -> bool {
-        let mut groups = start / plan::GROUP..(start + count) / plan::GROUP;
-        groups.all(|group| self.tree.bits(group) == 0 && self.blocks.index.group(group, SPLIT) == 0)
+        let (first, groups) = (start / plan::GROUP, count / plan::GROUP);
+        self.tree.are_taken(first, groups)
+            && (first..first + groups).all(|group| self.blocks.index.group(group, SPLIT) == 0)
     }
 
     /// Makes a part of a block free, none of whose frames is.
@@ -132,7 +133,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     fn move_to_tree(&self, block: usize) {
         self.blocks.index.clear_all(block);
         self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
-        self.tree.put(block, 1);
+        self.tree.put_run(block / WORD, 1 << (block % WORD));
     }
 
     /// Marks a block whose frames come to the bitmap one by one (H3).

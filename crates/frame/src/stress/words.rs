@@ -75,7 +75,7 @@ fn operations_touch_no_more_words_than_they_say() {
         frames.drain();
         let words = 1 << log2.saturating_sub(15);
         let (alloc, free) = match log2 {
-            0..9 => (80, 64),
+            0..9 => (100, 64),
             9..16 => (40, 7),
             _ => (16 + 2 * words, 8 * words),
         };
