@@ -175,9 +175,19 @@ impl<'m> FreeBits<'m> {
 
     /// Makes so many whole words free, none of whose bits is: nobody else writes them meanwhile.
     pub(crate) fn set_words(&self, first: usize, count: usize) {
-        (first..first + count).for_each(|word| self.store(word, !0));
+        self.store_whole(first, count);
         // One for all: what was stored is before the look at the index.
         fence(Ordering::SeqCst);
+    }
+
+    /// Writes ones to whole words that nobody else writes meanwhile.
+    #[inline]
+    pub(crate) fn store_whole(&self, first: usize, count: usize) {
+        for word in &self.0[first..first + count] {
+            hook::touched();
+            // Release: pairs with the claims of these bits.
+            word.store(!0, Ordering::Release);
+        }
     }
 
     /// Writes a word that nobody else writes meanwhile.

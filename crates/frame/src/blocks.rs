@@ -127,10 +127,14 @@ impl<'m> Blocks<'m> {
             return (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order));
         }
         let count = 1 << (order - WORD_ORDER);
-        (first..first + WORDS).step_by(count).find_map(|word| {
-            let taken = self.words.are(word, count, !0) && self.claim_words(word, count);
-            taken.then(|| self.frame(word, 0))
-        })
+        let mut word = first;
+        while word < first + WORDS {
+            if self.words.are(word, count, !0) && self.claim_words(word, count) {
+                return Some(self.frame(word, 0));
+            }
+            word += count;
+        }
+        None
     }
 
     /// Claims whole words of a block, or none (B2).
@@ -156,7 +160,11 @@ impl<'m> Blocks<'m> {
 
     /// Whether the block that a word belongs to has an aligned run of `order`.
     pub(crate) fn has_order(&self, word: usize, order: u32) -> bool {
-        word::max_order_of(&self.bits(self.block_of(word))).is_some_and(|max| max >= order)
+        let bits = self.bits(self.block_of(word));
+        if order == WORD_ORDER {
+            return bits.contains(&!0);
+        }
+        word::max_order_of(&bits).is_some_and(|max| max >= order)
     }
 
     /// A run as wanted out of a block.
@@ -216,11 +224,13 @@ impl<'m> Blocks<'m> {
         let (behind, after) = (word + count, first + WORDS - word - count);
         let held = self.index.has(block, HELD);
         if !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0) {
-            if self.claim_words(first, word - first) {
-                if self.claim_words(behind, after) {
+            if self.words.claim_words(first, word - first) {
+                if self.words.claim_words(behind, after) {
                     return Some(true);
                 }
                 (first..word).for_each(|word| self.words.set(word, !0));
+                // Who looked meanwhile saw less than there is.
+                self.register(block);
             }
         }
         if count == 1 {
@@ -231,13 +241,16 @@ impl<'m> Blocks<'m> {
         if self.index.has(block, HELD) {
             return Some(false);
         }
-        let whole = word::whole_words(&self.bits(block));
-        if whole == word::ones(0, WORDS as u32) {
+        // The largest aligned run of whole words around it: twice as long where its other half is free, too.
+        let (mut start, mut size) = (word - first, count);
+        while size < WORDS && self.words.are(first + (start ^ size), size, !0) {
+            start &= !size;
+            size *= 2;
+        }
+        if size == WORDS {
             return Some(self.take_whole(block));
         }
-        // With the run's own words, should one of them be taken already.
-        let run = word::ones((word - first) as u32, count as u32);
-        self.index.set(block, WORD_ORDER + word::order_at(whole | run, (word - first) as u32));
+        self.index.set(block, WORD_ORDER + size.trailing_zeros());
         Some(false)
     }
 
@@ -245,10 +258,11 @@ impl<'m> Blocks<'m> {
     /// the caller's and held: nobody else writes its words (H2), so plain stores do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
-        for word in count / WORD..WORDS {
-            let taken = count.saturating_sub(word * WORD);
-            self.words.store(first + word, !0 << taken);
+        let whole = count.div_ceil(WORD);
+        if !count.is_multiple_of(WORD) {
+            self.words.store(first + count / WORD, !0 << (count % WORD));
         }
+        self.words.store_whole(first + whole, WORDS - whole);
     }
 
     /// Makes a run free, none of whose frames is, and which lies in one block.

@@ -172,19 +172,30 @@ impl<'m> Index<'m> {
     }
 
     fn clear_others(&self, item: usize, kept: Option<u32>) {
-        for class in 0..CLASSES {
-            if kept != Some(class) && self.has(item, class as usize) {
+        let rows = &self.levels[0][item / WORD][..CLASSES as usize];
+        for (class, row) in (0..).zip(rows) {
+            hook::touched();
+            if row.load(Ordering::SeqCst) >> (item % WORD) & 1 == 1 && kept != Some(class) {
                 self.clear(item, class);
             }
         }
     }
 
+    /// Clears bits of a line, and on each level above the one of the line below where that has become empty.
     fn clear_bits(&self, level: usize, at: usize, bits: u64, class: u32) {
-        let word = self.word(level, at, class as usize);
-        let left = word.fetch_and(!bits, Ordering::SeqCst) & !bits;
-        if left == 0 && level + 1 < LEVELS {
-            self.clear_bits(level + 1, at / WORD, 1 << (at % WORD), class);
-            if word.load(Ordering::SeqCst) != 0 {
+        let (mut at, mut bits) = (at, bits);
+        let mut emptied = [None; LEVELS];
+        for level in level..LEVELS {
+            let word = self.word(level, at, class as usize);
+            if word.fetch_and(!bits, Ordering::SeqCst) & !bits != 0 {
+                break;
+            }
+            emptied[level] = Some((word, at));
+            (at, bits) = (at / WORD, 1 << (at % WORD));
+        }
+        // Who came between the two steps on a line and the level above it may have seen the bit there.
+        for (level, (word, at)) in emptied.iter().enumerate().filter_map(|(level, line)| Some((level, (*line)?))) {
+            if level + 1 < LEVELS && word.load(Ordering::SeqCst) != 0 {
                 self.set_above(level, at, class);
             }
         }
@@ -198,7 +209,12 @@ impl<'m> Index<'m> {
             return self.next_at(0, row, from);
         }
         // From the top: one word, where the row is empty.
-        let top = self.next_at(2, row, 0)?;
+        let top = self.word(2, 0, row).load(Ordering::SeqCst);
+        if top == 0 && self.levels[2].len() == 1 { None } else { self.next_from_top(row, top) }
+    }
+
+    fn next_from_top(&self, row: usize, top: u64) -> Option<usize> {
+        let top = if top == 0 { self.next_at(2, row, WORD)? } else { top.trailing_zeros() as usize };
         match self.word(1, top, row).load(Ordering::SeqCst) {
             0 => self.next_at(0, row, 0),
             middle => self.next_at(0, row, (top * WORD + middle.trailing_zeros() as usize) * WORD),

@@ -110,6 +110,9 @@ pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
 
 /// The order of the largest aligned run of a block, up to 9.
 pub(crate) fn max_order_of(bits: &Bits) -> Option<u32> {
+    if bits.iter().all(|&word| word == 0) {
+        return None;
+    }
     if let Some(order) = max_order(whole_words(bits)) {
         return Some(WORD_ORDER + order);
     }
