@@ -158,6 +158,7 @@ impl<'m> FreeBits<'m> {
     }
 
     /// Claims so many whole words, or none: one after another, put back where one of them fails.
+    #[inline]
     pub(crate) fn claim_words(&self, first: usize, count: usize) -> bool {
         let words = &self.0[first..first + count];
         for (done, place) in words.iter().enumerate() {
@@ -174,6 +175,7 @@ impl<'m> FreeBits<'m> {
     }
 
     /// Makes so many whole words free, none of whose bits is: nobody else writes them meanwhile.
+    #[inline]
     pub(crate) fn set_words(&self, first: usize, count: usize) {
         self.store_whole(first, count);
         // One for all: what was stored is before the look at the index.

@@ -126,7 +126,17 @@ impl<'m> Blocks<'m> {
         if order < WORD_ORDER {
             return (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order));
         }
-        let count = 1 << (order - WORD_ORDER);
+        match order - WORD_ORDER {
+            0 => self.take_words(first, 1),
+            1 => self.take_words(first, 2),
+            2 => self.take_words(first, 4),
+            more => self.take_words(first, 1 << more),
+        }
+    }
+
+    /// An aligned run of so many whole words of the block whose first word is `first`.
+    #[inline(always)] // A copy for each count, without inner loops.
+    fn take_words(&self, first: usize, count: usize) -> Option<usize> {
         let mut word = first;
         while word < first + WORDS {
             if self.words.are(word, count, !0) && self.claim_words(word, count) {
@@ -214,9 +224,10 @@ impl<'m> Blocks<'m> {
     /// Takes an aligned run of whole words back, but not all words of a block, and brings its registration up to it.
     /// `None`: part of it was free, and nothing has changed. `true`: the run was the last of its block that was not
     /// free, and the whole block is the caller's now, in the hands of nobody.
+    #[inline(always)] // A copy for each count, without loops: half of the instructions.
     pub(crate) fn put_words(&self, frame: usize, count: usize) -> Option<bool> {
         let (block, (word, _)) = (frame / BLOCK, self.place(frame));
-        let (first, count) = (self.first_word(block), count / WORD);
+        let first = self.first_word(block);
         if !self.words.are(word, count, 0) {
             return None;
         }

@@ -82,7 +82,12 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             }
             self.split(block);
         }
-        match self.blocks.put_words(start, count) {
+        let put = match count / WORD {
+            1 => self.blocks.put_words(start, 1),
+            2 => self.blocks.put_words(start, 2),
+            _ => self.blocks.put_words(start, 4),
+        };
+        match put {
             None => return Err(Misuse::AlreadyFree),
             Some(true) => self.move_to_tree(block),
             Some(false) => {}
