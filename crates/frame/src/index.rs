@@ -28,7 +28,7 @@
 use crate::{
     atomic::{AtomicU64, Ordering},
     hook,
-    word::WORD,
+    word::{self, WORD},
 };
 
 /// Words in a line of rows.
@@ -199,6 +199,14 @@ impl<'m> Index<'m> {
                 self.set_above(level, at, class);
             }
         }
+    }
+
+    /// The last of so many items from `from` on that does not stand in the row.
+    pub(crate) fn last_missing(&self, class: u32, from: usize, count: usize) -> Option<usize> {
+        word::pieces(from, count).rev().find_map(|(group, mask)| {
+            let missing = !self.group(group, class as usize) & mask;
+            (missing != 0).then(|| group * WORD + missing.ilog2() as usize)
+        })
     }
 
     /// The first item from `from` on that stands in the row.

@@ -138,27 +138,30 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
-            let free = self.words.load(found);
-            if free != !0 {
-                self.index.correct(found, word::max_order(free));
-                self.settle(found);
-                at = found + 1;
-                continue;
-            }
             // By T4 what is aligned is the absolute number.
             let start = (found + self.first).next_multiple_of(count) - self.first;
             if start + count > to / WORD || start + count > self.words.len() {
                 return None;
             }
-            match (start..start + count).rev().find(|&word| self.words.load(word) != !0) {
-                Some(taken) => at = taken + 1,
-                None if self.claim_words(start, count) => {
-                    // All units are the caller's, so that nothing that is free goes unseen.
-                    word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
-                    return Some(start * WORD);
-                }
-                None => at = start,
+            // By T3 all words that are whole and not held are in the row of the highest class.
+            if let Some(missing) = self.index.last_missing(WORD_ORDER, start, count) {
+                at = missing + 1;
+                continue;
             }
+            if self.claim_words(start, count) {
+                // All units are the caller's, so that nothing that is free goes unseen.
+                word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
+                return Some(start * WORD);
+            }
+            // Somebody was quicker, or a hint says too much.
+            for word in start..start + count {
+                let free = self.words.load(word);
+                if free != !0 {
+                    self.index.correct(word, word::max_order(free));
+                    self.settle(word);
+                }
+            }
+            at = start;
         }
     }
 
