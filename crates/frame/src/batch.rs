@@ -13,8 +13,11 @@
 use crate::{
     map::MemoryMap,
     types::{Frame, Frames, Misuse, Order},
-    word::{self, WORD},
+    word::{self, WORD, WORD_ORDER},
 };
+
+/// How many runs before it is needed a word is asked for: as long as a line takes from memory.
+const AHEAD: usize = 4;
 
 /// How an allocator counts: words of 64 units of `1 << leaf` frames, from the frame `base` on.
 #[derive(Clone, Copy)]
@@ -45,12 +48,13 @@ impl Units {
     }
 
     /// Takes runs back, of fewer than 64 units each: those that share a word by `put`, which says whether it could, and
-    /// others by `free`.
+    /// others by `free`. Where words change from run to run `soon` is told of those that come.
     pub(crate) fn free(
         self,
         runs: &[Frame],
         order: Order,
         map: &MemoryMap,
+        soon: impl Fn(usize),
         put: impl Fn(usize, u64) -> bool,
         free: impl Fn(Frame) -> Result<(), Misuse>,
     ) -> Result<(), (usize, Misuse)> {
@@ -60,6 +64,11 @@ impl Units {
             if count > 1 && put(word, mask) {
                 done += count;
             } else {
+                if let Some(&run) = runs.get(done + AHEAD)
+                    && map.contains_frame(run.0)
+                {
+                    soon((run.0 - self.base) >> self.leaf >> WORD_ORDER);
+                }
                 // Alone, so that what is misused is found, and what stands before it is freed.
                 free(runs[done]).map_err(|misuse| (done, misuse))?;
                 done += 1;

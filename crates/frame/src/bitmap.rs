@@ -208,7 +208,8 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
             }
             put => put.is_some(),
         };
-        Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, put, one)
+        let soon = |word| self.blocks.prefetch(word * WORD);
+        Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one)
     }
 
     fn span(&self) -> Frames {

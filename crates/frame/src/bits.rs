@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    arch,
     atomic::{AtomicU64, Ordering, fence},
     hook, word,
 };
@@ -49,6 +50,14 @@ impl<'m> FreeBits<'m> {
             hook::touched();
             word.load(Ordering::SeqCst) == value
         })
+    }
+
+    /// Has the word's line brought here, for what is put there soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, word: usize) {
+        if let Some(place) = self.0.get(word) {
+            arch::prefetch(place);
+        }
     }
 
     /// How many bits are free.

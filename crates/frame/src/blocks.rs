@@ -109,6 +109,12 @@ impl<'m> Blocks<'m> {
         })
     }
 
+    /// For a frame that is put soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: usize) {
+        self.words.prefetch(self.word_of(frame));
+    }
+
     /// How many frames are free.
     pub(crate) fn count(&self) -> usize {
         self.words.count()

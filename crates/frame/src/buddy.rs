@@ -196,7 +196,8 @@ unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
         if order.log2() >= self.leaf.log2() + WORD_ORDER {
             return runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)));
         }
-        self.units().free(runs, order, &self.map, |word, mask| self.tree.put_bits(word, mask), one)
+        let soon = |word| self.tree.prefetch(word);
+        self.units().free(runs, order, &self.map, soon, |word, mask| self.tree.put_bits(word, mask), one)
     }
 
     fn span(&self) -> Frames {

@@ -37,6 +37,7 @@ compile_error!("terrace-frame needs a machine with 64-bit atomics");
 extern crate std;
 
 mod allocator;
+mod arch;
 mod batch;
 mod bitmap;
 mod bits;

@@ -60,6 +60,12 @@ impl<'m> Tree<'m> {
         word::pieces(unit, count).any(|(word, mask)| self.words.load(word) & mask != 0)
     }
 
+    /// For units of a word that are put soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, word: usize) {
+        self.words.prefetch(word);
+    }
+
     /// How many units are free.
     pub(crate) fn count(&self) -> usize {
         self.words.count()

@@ -16,6 +16,8 @@
 
 #[path = "../src/allocator.rs"]
 mod allocator;
+#[path = "../src/arch.rs"]
+mod arch;
 #[path = "../src/batch.rs"]
 mod batch;
 #[path = "../src/bits.rs"]

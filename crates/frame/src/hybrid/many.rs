@@ -36,13 +36,15 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         match order.log2() {
             0..WORD_ORDER => {
                 let put = |word: usize, mask| self.put_frames(word * WORD, mask);
-                Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, put, one)
+                let soon = |word| self.blocks.prefetch(word * WORD);
+                Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one)
             }
             BLOCK_ORDER..super::MOST_ORDER => {
                 // By H3 blocks that are not split have no bits in the bitmap.
                 let plain = |group, mask| self.blocks.index.group(group, SPLIT) & mask == 0;
                 let put = |group, mask| plain(group, mask) && self.tree.put_bits(group, mask);
-                Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, put, one)
+                let soon = |group| self.tree.prefetch(group);
+                Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, soon, put, one)
             }
             _ => runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse))),
         }
