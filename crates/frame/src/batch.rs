@@ -13,7 +13,7 @@
 use crate::{
     map::MemoryMap,
     types::{Frame, Frames, Misuse, Order},
-    word::{self, WORD, WORD_ORDER},
+    word::{self, WORD},
 };
 
 /// How many runs before it is needed a word is asked for: as long as a line takes from memory.
@@ -59,22 +59,29 @@ impl Units {
         free: impl Fn(Frame) -> Result<(), Misuse>,
     ) -> Result<(), (usize, Misuse)> {
         let mut done = 0;
-        while done < runs.len() {
-            let (count, word, mask) = self.together(&runs[done..], order, map);
-            if count > 1 && put(word, mask) {
-                done += count;
-            } else {
-                if let Some(&run) = runs.get(done + AHEAD)
-                    && map.contains_frame(run.0)
-                {
-                    soon((run.0 - self.base) >> self.leaf >> WORD_ORDER);
+        while let Some(&run) = runs.get(done) {
+            if runs.get(done + 1).is_some_and(|next| self.word_of(*next) == self.word_of(run)) {
+                let (count, word, mask) = self.together(&runs[done..], order, map);
+                if count > 1 && put(word, mask) {
+                    done += count;
+                    continue;
                 }
-                // Alone, so that what is misused is found, and what stands before it is freed.
-                free(runs[done]).map_err(|misuse| (done, misuse))?;
-                done += 1;
+            } else if let Some(&run) = runs.get(done + AHEAD)
+                && map.contains_frame(run.0)
+            {
+                soon(self.word_of(run));
             }
+            // Alone, so that what is misused is found, and what stands before it is freed.
+            free(run).map_err(|misuse| (done, misuse))?;
+            done += 1;
         }
         Ok(())
+    }
+
+    /// The number of the word that a frame lies in; any, for one outside.
+    #[inline]
+    fn word_of(self, run: Frame) -> usize {
+        (run.0.wrapping_sub(self.base) >> self.leaf) / WORD
     }
 
     /// Writes down the runs of `order` whose bits in `word` are ones, and says how many there are.
