@@ -11,6 +11,8 @@
 //!   fails.
 //! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of
 //!   the index).
+//! - **B4** Nobody writes a word of zeros but whom its frames belong to: claims want ones, a put is of one's own. So whole
+//!   words are put by stores, and one fence for all of them before the look at the index.
 //!
 //! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of
 //! the index.
@@ -272,7 +274,7 @@ impl<'m> Blocks<'m> {
     }
 
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
-    /// the caller's and held: nobody else writes its words (H2), so plain stores do.
+    /// the caller's and held: nobody else writes its words (B4), so plain stores do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
         let whole = count.div_ceil(WORD);

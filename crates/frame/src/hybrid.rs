@@ -12,8 +12,8 @@
 //!                    └──────── a block is wanted ◀───┘
 //! ```
 //!
-//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others
-//! look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
+//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones and for
+//! new blocks: others look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
 //! does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides
 //! nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and ends
 //! all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a double free is
@@ -34,20 +34,22 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 256 frames | 100: a block let go, another found, or new out of a word that is found and another let go; a word of the index for 8 GiB more, where the last blocks are in words that others hold |
+//! | alloc, up to 256 frames | 100: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
 //! | alloc, 1 block | 2 out of a held word, else 40 |
 //! | alloc, 2 to 64 blocks | 40 |
 //! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
-//! | free of up to 64 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
+//! | free of up to 63 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
+//! | free of 64, 128, 256 frames | 64 |
 //! | free of 1 to 64 blocks | 7 |
-//! | free of 2^n × 64 blocks | 8 × 2^n |
+//! | free of 2^n × 64 blocks | 8 + 3 × 2^n |
+//! | a batch | as much for each word that its runs share |
 //! | metadata | a bit a frame, 17 bits a block, a line a slot: 0.0032 % |
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.
 //!
-//! Before a refusal every hold ends (a word for 64 blocks, a line a slot) and the search is made anew: that one is the
-//! longest call.
+//! Before a refusal every hold ends (a word for 64 blocks, a line a slot), what stopped threads have left out of the
+//! index is mended (11 words for 64 blocks), and the search is made anew: that one is the longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
@@ -216,7 +218,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             // The block at hand still serves smaller requests of this lane; holding another would leave its holes
             // behind.
             let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
-            return frame.or_else(|| self.new_block(&want, false));
+            return frame.or_else(|| self.new_block(&want));
         }
         let find = self.blocks.find(&want, order, BLOCK_ORDER, true);
         let frame = find.or_else(|| self.block_for(number).map(|block| self.open(block, want.count, true)))?;
@@ -235,12 +237,11 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         }
     }
 
-    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to the bitmap; held, if
-    /// asked.
-    fn new_block(&self, want: &Want, hold: bool) -> Option<usize> {
+    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to the bitmap.
+    fn new_block(&self, want: &Want) -> Option<usize> {
         // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        self.tree.take(0, from, to, false).map(|block| self.open(block, want.count, hold))
+        self.tree.take(0, from, to, false).map(|block| self.open(block, want.count, false))
     }
 
     /// A block from the buddy for the slot with that number: out of the word that it holds, or holds then, or one that
@@ -361,14 +362,13 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
-        self.blocks.index.mend();
-        self.tree.index.mend();
+        [&self.blocks.index, &self.tree.index].into_iter().for_each(Index::mend);
         find().ok_or(FrameError::OutOfMemory)
     }
 }
 
 // SAFETY: by H1, B1 and T1 a frame is handed out by the step that makes its bit zero, to one; bits are set for frames
-// of the map only; `find`, `take` and `new_block` return runs as wanted.
+// of the map only; `find`, `take` and `open` return runs as wanted; a batch takes runs of one word by one such step.
 unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;
