@@ -242,15 +242,14 @@ impl<'m> Blocks<'m> {
         // The last run of a block need not be put to be claimed again with the rest.
         let (behind, after) = (word + count, first + WORDS - word - count);
         let held = self.index.has(block, HELD);
-        if !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0) {
-            if self.words.claim_words(first, word - first) {
-                if self.words.claim_words(behind, after) {
-                    return Some(true);
-                }
-                (first..word).for_each(|word| self.words.set(word, !0));
-                // Who looked meanwhile saw less than there is.
-                self.register(block);
+        let last = !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0);
+        if last && self.words.claim_words(first, word - first) {
+            if self.words.claim_words(behind, after) {
+                return Some(true);
             }
+            (first..word).for_each(|word| self.words.set(word, !0));
+            // Who looked meanwhile saw less than there is.
+            self.register(block);
         }
         if count == 1 {
             self.words.put(word, !0)?;

@@ -35,11 +35,11 @@
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
 //! | alloc, up to 256 frames | 100: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
-//! | alloc, 1 block | 2 out of a held word, else 40 |
-//! | alloc, 2 to 64 blocks | 40 |
+//! | alloc, 1 block | 2 out of a held word, else 50 |
+//! | alloc, 2 to 64 blocks | 50 |
 //! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
-//! | free of up to 63 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
-//! | free of 64, 128, 256 frames | 64 |
+//! | free of up to 63 frames in a word | 3 to a held block; else 10, and 90 when the block became whole |
+//! | free of 64, 128, 256 frames | 90 |
 //! | free of 1 to 64 blocks | 7 |
 //! | free of 2^n × 64 blocks | 8 + 3 × 2^n |
 //! | a batch | as much for each word that its runs share |

@@ -149,12 +149,12 @@ impl<'m> Index<'m> {
 
     /// Clears the item's bit in a row; the caller looks at the item's free bits after this (see the top).
     pub(crate) fn clear(&self, item: usize, class: u32) {
-        self.clear_bits(0, item / WORD, 1 << (item % WORD), class);
+        self.clear_bits(item / WORD, 1 << (item % WORD), class);
     }
 
     /// The same for `bits` of the 64 items of a group.
     pub(crate) fn clear_group(&self, group: usize, bits: u64, class: u32) {
-        self.clear_bits(0, group, bits, class);
+        self.clear_bits(group, bits, class);
     }
 
     /// Clears the item's bit in every row of a class.
@@ -182,22 +182,20 @@ impl<'m> Index<'m> {
     }
 
     /// Clears bits of a line, and on each level above the one of the line below where that has become empty.
-    fn clear_bits(&self, level: usize, at: usize, bits: u64, class: u32) {
-        let (mut at, mut bits) = (at, bits);
-        let mut emptied = [None; LEVELS];
-        for level in level..LEVELS {
-            let word = self.word(level, at, class as usize);
-            if word.fetch_and(!bits, Ordering::SeqCst) & !bits != 0 {
-                break;
-            }
-            emptied[level] = Some((word, at));
+    fn clear_bits(&self, group: usize, bits: u64, class: u32) {
+        let row = class as usize;
+        let (mut at, mut bits, mut emptied) = (group, bits, 0);
+        while emptied < LEVELS && self.word(emptied, at, row).fetch_and(!bits, Ordering::SeqCst) & !bits == 0 {
+            emptied += 1;
             (at, bits) = (at / WORD, 1 << (at % WORD));
         }
         // Who came between the two steps on a line and the level above it may have seen the bit there.
-        for (level, (word, at)) in emptied.iter().enumerate().filter_map(|(level, line)| Some((level, (*line)?))) {
-            if level + 1 < LEVELS && word.load(Ordering::SeqCst) != 0 {
+        at = group;
+        for level in 0..emptied.min(LEVELS - 1) {
+            if self.word(level, at, row).load(Ordering::SeqCst) != 0 {
                 self.set_above(level, at, class);
             }
+            at /= WORD;
         }
     }
 

@@ -19,13 +19,13 @@ use crate::{
 impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// More runs of `order` out of the word that `run` came from.
     pub(super) fn more(&self, run: Frame, order: Order, into: &mut [Frame]) -> usize {
-        let (frame, most) = (run.0 - self.base, into.len());
-        let (leaf, runs) = match order.log2() {
-            log2 @ 0..WORD_ORDER if order.frames() < self.threshold => (0, self.blocks.take_runs(frame, log2, most)),
-            log2 @ BLOCK_ORDER..super::MOST_ORDER => {
-                (BLOCK_ORDER, self.tree.take_runs(frame / BLOCK / WORD, log2 - BLOCK_ORDER, most))
-            }
-            _ => return 0,
+        let (frame, most, log2) = (run.0 - self.base, into.len(), order.log2());
+        let (leaf, runs) = if log2 < WORD_ORDER && order.frames() < self.threshold {
+            (0, self.blocks.take_runs(frame, log2, most))
+        } else if (BLOCK_ORDER..super::MOST_ORDER).contains(&log2) {
+            (BLOCK_ORDER, self.tree.take_runs(frame / BLOCK / WORD, log2 - BLOCK_ORDER, most))
+        } else {
+            return 0;
         };
         Units { base: self.base, leaf }.spread((frame >> leaf) / WORD, runs, order, into)
     }
@@ -33,21 +33,19 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// Takes runs of `order` back, from the front.
     pub(super) fn free_many(&self, order: Order, runs: &[Frame]) -> Result<(), (usize, Misuse)> {
         let one = |run| super::FrameAllocator::free_order(self, run, order);
-        match order.log2() {
-            0..WORD_ORDER => {
-                let put = |word: usize, mask| self.put_frames(word * WORD, mask);
-                let soon = |word| self.blocks.prefetch(word * WORD);
-                Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one)
-            }
-            BLOCK_ORDER..super::MOST_ORDER => {
-                // By H3 blocks that are not split have no bits in the bitmap.
-                let plain = |group, mask| self.blocks.index.group(group, SPLIT) & mask == 0;
-                let put = |group, mask| plain(group, mask) && self.tree.put_bits(group, mask);
-                let soon = |group| self.tree.prefetch(group);
-                Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, soon, put, one)
-            }
-            _ => runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse))),
+        if order.log2() < WORD_ORDER {
+            let soon = |word| self.blocks.prefetch(word * WORD);
+            let put = |word: usize, mask| self.put_frames(word * WORD, mask);
+            return Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one);
         }
+        if (BLOCK_ORDER..super::MOST_ORDER).contains(&order.log2()) {
+            // By H3 blocks that are not split have no bits in the bitmap.
+            let plain = |group, mask| self.blocks.index.group(group, SPLIT) & mask == 0;
+            let soon = |group| self.tree.prefetch(group);
+            let put = |group, mask| plain(group, mask) && self.tree.put_bits(group, mask);
+            return Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, soon, put, one);
+        }
+        runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)))
     }
 
     /// Frames of the word that begins at `frame`, by their bits. `false`: some are free, or the buddy's, or nobody has
