@@ -191,7 +191,7 @@ impl Racer<'_> {
                 self.give(count);
             } else {
                 vain += 1;
-                assert!(vain < 10_000_000, "all others have ended or wait, and nothing is free");
+                assert!(vain < 1_000_000, "all others have ended or wait, and nothing is free");
                 thread::yield_now();
             }
         }
