@@ -335,7 +335,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Frame(start + self.base))
     }
 
-    /// Takes a run of `order` back, which is any but a frame.
+    /// Takes a run of an order back that is neither a frame nor up to 64 whole blocks.
     #[inline(never)]
     fn free_larger(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         let frames = Frames::of_order(start, order);
@@ -349,7 +349,6 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         match order.log2() {
             0..WORD_ORDER => self.free_in_word(start, frames.count),
             WORD_ORDER..BLOCK_ORDER => self.free_words(start, frames.count),
-            BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
             MORE_ORDERS.. if self.is_plain(start, frames.count) => {
                 self.tree.put_words(start / plan::GROUP, frames.count / plan::GROUP);
                 Ok(())
@@ -428,9 +427,10 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             let inside = self.map.contains_frame(start.0);
             return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
         }
-        let page = Frames::of_order(start, Order::new(BLOCK_ORDER).unwrap_or(Order::MIN));
-        if order.log2() == BLOCK_ORDER && start.0.is_multiple_of(BLOCK) && self.map.contains(page) {
-            return self.free_blocks(start.0 - self.base, BLOCK);
+        let blocks = Frames::of_order(start, order);
+        let plain = (BLOCK_ORDER..=MOST_ORDER).contains(&order.log2()) && start.0 & (blocks.count - 1) == 0;
+        if plain && self.map.contains(blocks) {
+            return self.free_blocks(start.0 - self.base, blocks.count);
         }
         self.free_larger(start, order)
     }
