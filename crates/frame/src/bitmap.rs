@@ -28,13 +28,14 @@ use terrace_core::Allocator;
 
 use crate::{
     allocator::{FrameAllocator, Request},
+    batch::{self, Units},
     blocks::{Blocks, Want},
     index::Index,
     map::MemoryMap,
     plan::{self, Plan},
     storage::Storage,
-    types::{Frame, FrameError, Frames, Misuse},
-    word::{BLOCK, BLOCK_ORDER, WORD},
+    types::{Frame, FrameError, Frames, Misuse, Order},
+    word::{BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
 /// Hands out runs of frames of any length.
@@ -163,7 +164,7 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
         let start = frames.start.0 - self.base;
         if start % WORD + frames.count <= WORD {
             let free = self.blocks.put_in_word(start, frames.count).ok_or(Misuse::AlreadyFree)?;
-            if self.blocks.settle_word(start, free) {
+            if self.blocks.settle_word(start, frames.count, free) {
                 self.blocks.register(start / BLOCK);
             }
             return Ok(());
@@ -177,6 +178,38 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
             self.blocks.register(frame / BLOCK);
         }
         Ok(())
+    }
+
+    fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
+        let units = Units { base: self.base, leaf: 0 };
+        batch::fill(
+            into,
+            || self.alloc_order(order).ok(),
+            |run, into| {
+                if order.log2() >= WORD_ORDER {
+                    return 0;
+                }
+                let frame = run.0 - self.base;
+                let runs = self.blocks.take_runs(frame, order.log2(), into.len());
+                units.spread(frame / WORD, runs, order, into)
+            },
+        )
+    }
+
+    fn free_batch(&self, order: Order, runs: &[Frame]) -> Result<(), (usize, Misuse)> {
+        let one = |run| self.free_order(run, order);
+        if order.log2() >= WORD_ORDER {
+            return runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)));
+        }
+        let put = |word: usize, mask| match self.blocks.put_bits(word * WORD, mask) {
+            Some(true) => {
+                self.blocks.register(word * WORD / BLOCK);
+                true
+            }
+            put => put.is_some(),
+        };
+        let soon = |word| self.blocks.prefetch(word * WORD);
+        Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one)
     }
 
     fn span(&self) -> Frames {

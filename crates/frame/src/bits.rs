@@ -10,7 +10,8 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    atomic::{AtomicU64, Ordering},
+    arch,
+    atomic::{AtomicU64, Ordering, fence},
     hook, word,
 };
 
@@ -30,6 +31,33 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn load(&self, word: usize) -> u64 {
         hook::touched();
         self.0[word].load(Ordering::SeqCst)
+    }
+
+    /// So many words from `first` on.
+    #[inline]
+    pub(crate) fn row<const N: usize>(&self, first: usize) -> [u64; N] {
+        let words = &self.0[first..first + N];
+        core::array::from_fn(|index| {
+            hook::touched();
+            words[index].load(Ordering::SeqCst)
+        })
+    }
+
+    /// Whether so many words from `first` on are all `value`.
+    #[inline]
+    pub(crate) fn are(&self, first: usize, count: usize, value: u64) -> bool {
+        self.0[first..first + count].iter().all(|word| {
+            hook::touched();
+            word.load(Ordering::SeqCst) == value
+        })
+    }
+
+    /// Has the word's line brought here, for what is put there soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, word: usize) {
+        if let Some(place) = self.0.get(word) {
+            arch::prefetch(place);
+        }
     }
 
     /// How many bits are free.
@@ -80,16 +108,36 @@ impl<'m> FreeBits<'m> {
         }
     }
 
+    /// The first `most` aligned runs of `order`, 0 to 5, of a word, claimed in one step: their bits.
+    pub(crate) fn take_runs(&self, word: usize, order: u32, most: usize) -> u64 {
+        let mut free = self.load(word);
+        loop {
+            let runs = word::first_runs(free, order, most);
+            if runs == 0 {
+                return 0;
+            }
+            hook::between();
+            // Acquire: pairs with the put of the bits (I1).
+            match self.0[word].compare_exchange(free, free & !runs, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return runs,
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+    }
+
     /// Claims these bits of a word, or none.
     #[inline]
     pub(crate) fn claim(&self, word: usize, mask: u64) -> bool {
         let mut free = self.load(word);
         while free & mask == mask {
+            hook::between();
             // Acquire: pairs with the put of the bits (I1).
             match self.0[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => free = now,
             }
+            hook::lost();
         }
         false
     }
@@ -99,11 +147,13 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn put(&self, word: usize, mask: u64) -> Option<u64> {
         let mut free = self.load(word);
         while free & mask == 0 {
+            hook::between();
             // SeqCst: Release for the next owner, and before the look at the index.
             match self.0[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Some(free | mask),
                 Err(now) => free = now,
             }
+            hook::lost();
         }
         None
     }
@@ -114,6 +164,41 @@ impl<'m> FreeBits<'m> {
         hook::touched();
         // SeqCst: as in `put`.
         self.0[word].fetch_or(mask, Ordering::SeqCst);
+    }
+
+    /// Claims so many whole words, or none: one after another, put back where one of them fails.
+    #[inline]
+    pub(crate) fn claim_words(&self, first: usize, count: usize) -> bool {
+        let words = &self.0[first..first + count];
+        for (done, place) in words.iter().enumerate() {
+            hook::touched();
+            hook::between();
+            // Acquire: pairs with the put of the bits (I1).
+            if place.compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                hook::lost();
+                (first..first + done).for_each(|word| self.set(word, !0));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes so many whole words free, none of whose bits is: nobody else writes them meanwhile.
+    #[inline]
+    pub(crate) fn set_words(&self, first: usize, count: usize) {
+        self.store_whole(first, count);
+        // One for all: what was stored is before the look at the index.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Writes ones to whole words that nobody else writes meanwhile.
+    #[inline]
+    pub(crate) fn store_whole(&self, first: usize, count: usize) {
+        for word in &self.0[first..first + count] {
+            hook::touched();
+            // Release: pairs with the claims of these bits.
+            word.store(!0, Ordering::Release);
+        }
     }
 
     /// Writes a word that nobody else writes meanwhile.

@@ -11,6 +11,8 @@
 //!   fails.
 //! - **B3** After every put the block is held by a slot, or registered in a class that is no lower than its own (I1 of
 //!   the index).
+//! - **B4** Nobody writes a word of zeros but whom its frames belong to: claims want ones, a put is of one's own. So whole
+//!   words are put by stores, and one fence for all of them before the look at the index.
 //!
 //! Cost: an order up to 5 in a given word: one compare-exchange; a block: 8 words; put: the run's words, and up to 3 of
 //! the index.
@@ -18,7 +20,6 @@
 use crate::{
     atomic::AtomicU64,
     bits::FreeBits,
-    hook,
     index::{HELD, Index},
     word::{self, BLOCK, BLOCK_ORDER, Bits, WORD, WORD_ORDER, WORDS},
 };
@@ -86,8 +87,7 @@ impl<'m> Blocks<'m> {
 
     /// A block's bits, one word after another.
     pub(crate) fn bits(&self, block: usize) -> Bits {
-        let first = self.first_word(block);
-        core::array::from_fn(|index| self.words.load(first + index))
+        self.words.row(self.first_word(block))
     }
 
     #[inline]
@@ -117,6 +117,12 @@ impl<'m> Blocks<'m> {
         })
     }
 
+    /// For a frame that is put soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: usize) {
+        self.words.prefetch(self.word_of(frame));
+    }
+
     /// How many frames are free.
     pub(crate) fn count(&self) -> usize {
         self.words.count()
@@ -131,15 +137,38 @@ impl<'m> Blocks<'m> {
     /// An aligned run of `order`, 0 to 9, out of a block; the search begins at `word` and comes round.
     pub(crate) fn take_order(&self, word: usize, order: u32) -> Option<usize> {
         let first = word - word % WORDS;
-        if order >= WORD_ORDER {
-            let words = 1 << (order - WORD_ORDER);
-            return (0..WORDS).step_by(words).find_map(|index| {
-                let whole = (0..words).all(|more| self.words.load(first + index + more) == !0);
-                let run = (self.block_of(first), index * WORD, words * WORD);
-                (whole && self.claim(run.0, run.1, run.2)).then(|| run.0 * BLOCK + run.1)
-            });
+        if order < WORD_ORDER {
+            return (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order));
         }
-        (0..WORDS).find_map(|index| self.take_in_word(first + (word + index) % WORDS, order))
+        match order - WORD_ORDER {
+            0 => self.take_words(first, 1),
+            1 => self.take_words(first, 2),
+            2 => self.take_words(first, 4),
+            more => self.take_words(first, 1 << more),
+        }
+    }
+
+    /// An aligned run of so many whole words of the block whose first word is `first`.
+    #[inline(always)] // A copy for each count, without inner loops.
+    fn take_words(&self, first: usize, count: usize) -> Option<usize> {
+        let mut word = first;
+        while word < first + WORDS {
+            if self.words.are(word, count, !0) && self.claim_words(word, count) {
+                return Some(self.frame(word, 0));
+            }
+            word += count;
+        }
+        None
+    }
+
+    /// Claims whole words of a block, or none (B2).
+    fn claim_words(&self, first: usize, count: usize) -> bool {
+        let claimed = self.words.claim_words(first, count);
+        if !claimed {
+            // Who looked meanwhile saw less than there is: register what was put back.
+            self.register(self.block_of(first));
+        }
+        claimed
     }
 
     /// An aligned run of `order`, 0 to 5, out of a word.
@@ -148,9 +177,18 @@ impl<'m> Blocks<'m> {
         self.words.take_run(word, order, !0).map(|bit| self.frame(word, bit))
     }
 
+    /// The first `most` aligned runs of `order`, 0 to 5, out of the word of `frame`: their bits.
+    pub(crate) fn take_runs(&self, frame: usize, order: u32, most: usize) -> u64 {
+        self.words.take_runs(self.word_of(frame), order, most)
+    }
+
     /// Whether the block that a word belongs to has an aligned run of `order`.
     pub(crate) fn has_order(&self, word: usize, order: u32) -> bool {
-        word::max_order_of(&self.bits(self.block_of(word))).is_some_and(|max| max >= order)
+        let bits = self.bits(self.block_of(word));
+        if order == WORD_ORDER {
+            return bits.contains(&!0);
+        }
+        word::max_order_of(&bits).is_some_and(|max| max >= order)
     }
 
     /// A run as wanted out of a block.
@@ -175,9 +213,7 @@ impl<'m> Blocks<'m> {
     pub(crate) fn claim(&self, block: usize, start: usize, count: usize) -> bool {
         let first = self.first_word(block);
         for (done, (word, mask)) in word::pieces(start, count).enumerate() {
-            hook::between();
             if !self.words.claim(first + word, mask) {
-                hook::lost();
                 for (word, mask) in word::pieces(start, count).take(done) {
                     self.words.set(first + word, mask);
                 }
@@ -199,14 +235,58 @@ impl<'m> Blocks<'m> {
         self.words.put(word, word::ones(bit, count as u32))
     }
 
+    /// Takes an aligned run of whole words back, but not all words of a block, and brings its registration up to it.
+    /// `None`: part of it was free, and nothing has changed. `true`: the run was the last of its block that was not
+    /// free, and the whole block is the caller's now, in the hands of nobody.
+    #[inline(always)] // A copy for each count, without loops: half of the instructions.
+    pub(crate) fn put_words(&self, frame: usize, count: usize) -> Option<bool> {
+        let (block, (word, _)) = (frame / BLOCK, self.place(frame));
+        let first = self.first_word(block);
+        if !self.words.are(word, count, 0) {
+            return None;
+        }
+        // The last run of a block need not be put to be claimed again with the rest.
+        let (behind, after) = (word + count, first + WORDS - word - count);
+        let held = self.index.has(block, HELD);
+        let last = !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0);
+        if last && self.words.claim_words(first, word - first) {
+            if self.words.claim_words(behind, after) {
+                return Some(true);
+            }
+            (first..word).for_each(|word| self.words.set(word, !0));
+            // Who looked meanwhile saw less than there is.
+            self.register(block);
+        }
+        if count == 1 {
+            self.words.put(word, !0)?;
+        } else {
+            self.words.set_words(word, count);
+        }
+        if self.index.has(block, HELD) {
+            return Some(false);
+        }
+        // The largest aligned run of whole words around it: twice as long where its other half is free, too.
+        let (mut start, mut size) = (word - first, count);
+        while size < WORDS && self.words.are(first + (start ^ size), size, !0) {
+            start &= !size;
+            size *= 2;
+        }
+        if size == WORDS {
+            return Some(self.take_whole(block));
+        }
+        self.index.set(block, WORD_ORDER + size.trailing_zeros());
+        Some(false)
+    }
+
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
-    /// the caller's and held: nobody else writes its words (H2), so plain stores do.
+    /// the caller's and held: nobody else writes its words (B4), so plain stores do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
-        for word in count / WORD..WORDS {
-            let taken = count.saturating_sub(word * WORD);
-            self.words.store(first + word, !0 << taken);
+        let whole = count.div_ceil(WORD);
+        if !count.is_multiple_of(WORD) {
+            self.words.store(first + count / WORD, !0 << (count % WORD));
         }
+        self.words.store_whole(first + whole, WORDS - whole);
     }
 
     /// Makes a run free, none of whose frames is, and which lies in one block.
@@ -217,10 +297,10 @@ impl<'m> Blocks<'m> {
         }
     }
 
-    /// After a put inside the word of `frame`, which says what is free there: brings its block's registration up to it.
+    /// After a put of `count` frames inside a word, which says what is free there: brings its block's registration up to it.
     /// `true`: the block is free as a whole, and not registered.
     #[inline]
-    pub(crate) fn settle_word(&self, frame: usize, free: u64) -> bool {
+    pub(crate) fn settle_word(&self, frame: usize, count: usize, free: u64) -> bool {
         let block = frame / BLOCK;
         if self.index.has(block, HELD) {
             return false;
@@ -228,8 +308,31 @@ impl<'m> Blocks<'m> {
         if free == !0 {
             return self.settle(block);
         }
-        self.index.set(block, word::order_at(free, (frame % WORD) as u32));
+        // An aligned power of two is part of one larger run; what is none may have made one at either end, or within.
+        let order = if count.is_power_of_two() && frame.is_multiple_of(count) {
+            Some(word::order_at(free, (frame % WORD) as u32))
+        } else {
+            word::max_order(free)
+        };
+        if let Some(order) = order {
+            self.index.set(block, order);
+        }
         false
+    }
+
+    /// Makes frames of the word that begins at `frame` free, by their bits, and brings its block's registration up to it.
+    /// `None`: part of it was free, and nothing has changed. `true`: as in [`settle_word`](Self::settle_word).
+    pub(crate) fn put_bits(&self, frame: usize, mask: u64) -> Option<bool> {
+        let (word, block) = (self.word_of(frame), frame / BLOCK);
+        let free = self.words.put(word, mask)?;
+        if self.index.has(block, HELD) {
+            return Some(false);
+        }
+        match word::max_order(free) {
+            Some(order) if free != !0 => self.index.set(block, order),
+            _ => return Some(self.settle(block)),
+        }
+        Some(false)
     }
 
     /// After puts: brings the block's registration up to what is free there. `true`: as in
@@ -300,7 +403,7 @@ impl<'m> Blocks<'m> {
 
     /// Claims a block that is free as a whole.
     pub(crate) fn take_whole(&self, block: usize) -> bool {
-        self.claim(block, 0, BLOCK)
+        self.claim_words(self.first_word(block), WORDS)
     }
 
     /// The number of the word that `frame` lies in.

@@ -31,6 +31,7 @@ use terrace_core::Allocator;
 
 use crate::{
     allocator::{FrameAllocator, Request},
+    batch::{self, Units},
     index::Index,
     map::MemoryMap,
     plan,
@@ -119,6 +120,10 @@ impl<'m, B> BuddyAllocator<'m, B> {
         buddy
     }
 
+    fn units(&self) -> Units {
+        Units { base: self.base, leaf: self.leaf.log2() }
+    }
+
     /// The units that lie wholly in `frames`, which lies in the span: the first, and the one behind the last.
     fn units_inside(&self, frames: Frames) -> (usize, usize) {
         let unit = self.leaf.frames();
@@ -140,7 +145,12 @@ unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
             let unit = frame.0.checked_sub(self.base)? / self.leaf.frames();
             self.tree.take_in(unit / WORD, order, from.max(unit), to)
         });
-        let unit = near.or_else(|| self.tree.take(order, from, to, false)).ok_or(FrameError::OutOfMemory)?;
+        let again = || {
+            self.tree.index.mend();
+            self.tree.take(order, from, to, false)
+        };
+        let unit = near.or_else(|| self.tree.take(order, from, to, false)).or_else(again);
+        let unit = unit.ok_or(FrameError::OutOfMemory)?;
         let tail = (1 << order) - units;
         if tail > 0 {
             self.tree.put(unit + units, tail);
@@ -163,6 +173,31 @@ unsafe impl<B> FrameAllocator for BuddyAllocator<'_, B> {
         }
         self.tree.put(start, count);
         Ok(())
+    }
+
+    fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
+        let (units, log2) = (self.units(), order.log2().saturating_sub(self.leaf.log2()));
+        batch::fill(
+            into,
+            || self.alloc_order(order).ok(),
+            |run, into| {
+                if log2 >= WORD_ORDER {
+                    return 0;
+                }
+                let word = (run.0 - self.base) / self.leaf.frames() / WORD;
+                let runs = self.tree.take_runs(word, log2, into.len());
+                units.spread(word, runs, order, into)
+            },
+        )
+    }
+
+    fn free_batch(&self, order: Order, runs: &[Frame]) -> Result<(), (usize, Misuse)> {
+        let one = |run| self.free_order(run, order);
+        if order.log2() >= self.leaf.log2() + WORD_ORDER {
+            return runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)));
+        }
+        let soon = |word| self.tree.prefetch(word);
+        self.units().free(runs, order, &self.map, soon, |word, mask| self.tree.put_bits(word, mask), one)
     }
 
     fn span(&self) -> Frames {

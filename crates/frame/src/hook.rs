@@ -1,8 +1,8 @@
-//! A place for a test to stand between the load and the compare-exchange of a claim. In production there is nothing
+//! A place for a test to stand between the load and the compare-exchange of a step. In production there is nothing
 //! there.
 #![forbid(unsafe_code)]
 
-/// Between what a claim read and its compare-exchange.
+/// Between what a step on free bits read and its compare-exchange.
 #[inline(always)]
 pub(crate) fn between() {
     #[cfg(test)]

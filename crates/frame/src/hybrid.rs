@@ -12,8 +12,8 @@
 //!                    └──────── a block is wanted ◀───┘
 //! ```
 //!
-//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones: others
-//! look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
+//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones and for
+//! new blocks: others look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
 //! does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides
 //! nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and ends
 //! all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a double free is
@@ -34,23 +34,27 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 256 frames | 80: a block let go, another found or new |
-//! | alloc, 1 block | 2 out of a held word, else 40 |
-//! | alloc, 2 to 64 blocks | 40 |
+//! | alloc, up to 256 frames | 100: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
+//! | alloc, 1 block | 2 out of a held word, else 50 |
+//! | alloc, 2 to 64 blocks | 50 |
 //! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
-//! | free of up to 64 frames in a word | 3 to a held block; else 10, and 64 when the block became whole |
+//! | free of up to 63 frames in a word | 3 to a held block; else 10, and 90 when the block became whole |
+//! | free of 64, 128, 256 frames | 90 |
 //! | free of 1 to 64 blocks | 7 |
-//! | free of 2^n × 64 blocks | 8 × 2^n |
+//! | free of 2^n × 64 blocks | 8 + 3 × 2^n |
+//! | a batch | as much for each word that its runs share |
 //! | metadata | a bit a frame, 17 bits a block, a line a slot: 0.0032 % |
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.
 //!
-//! Before a refusal every hold ends (a word for 64 blocks, a line a slot) and the search is made anew: that one is the
-//! longest call.
+//! Before a refusal every hold ends (a word for 64 blocks, a line a slot), what stopped threads have left out of the
+//! index is mended (11 words for 64 blocks), and the search is made anew: that one is the longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
+#[path = "hybrid/many.rs"]
+mod many;
 #[path = "hybrid/put.rs"]
 mod put;
 
@@ -62,6 +66,7 @@ use terrace_sync::{NoSlots, Slots};
 use crate::{
     allocator::{FrameAllocator, Request},
     atomic::{AtomicU64, Ordering},
+    batch,
     blocks::{Blocks, Want},
     index::{HELD, Index, SPLIT},
     map::MemoryMap,
@@ -209,16 +214,19 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
     }
 
-    /// A small run of `order`, 0 to 9, for the slot whose lane it is, which did not have it in its word.
+    /// A small run of `order`, 0 to 9, for the slot with that number, which did not have it in its word.
     #[inline(never)]
-    fn refill(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
+    fn refill(&self, number: usize, order: u32) -> Option<usize> {
+        let lane = self.lane(number, (order / LANE_ORDERS) as usize);
         let word = lane.load(Ordering::Relaxed);
         if word != NOTHING
             && let Some(frame) = self.blocks.take_order(word as usize, order)
         {
             let found = self.blocks.word_of(frame) as u64;
-            // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
-            let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
+            if order < WORD_ORDER {
+                // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
+                let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
+            }
             return Some(frame);
         }
         let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
@@ -227,9 +235,10 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             // The block at hand still serves smaller requests of this lane; holding another would leave its holes
             // behind.
             let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
-            return frame.or_else(|| self.new_block(&want, false));
+            return frame.or_else(|| self.new_block(&want));
         }
-        let frame = self.blocks.find(&want, order, BLOCK_ORDER, true).or_else(|| self.new_block(&want, true))?;
+        let find = self.blocks.find(&want, order, BLOCK_ORDER, true);
+        let frame = find.or_else(|| self.block_for(number).map(|block| self.open(block, want.count, true)))?;
         let before = lane.swap(self.blocks.word_of(frame) as u64, Ordering::Relaxed);
         self.end_hold(before);
         Some(frame)
@@ -245,22 +254,34 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         }
     }
 
-    /// A block from the buddy: the run as wanted out of it, the rest to the bitmap; held, if asked.
-    fn new_block(&self, want: &Want, hold: bool) -> Option<usize> {
+    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to the bitmap.
+    fn new_block(&self, want: &Want) -> Option<usize> {
         // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let block = self.tree.take(0, from, to, false)?;
+        self.tree.take(0, from, to, false).map(|block| self.open(block, want.count, false))
+    }
+
+    /// A block from the buddy for the slot with that number: out of the word that it holds, or holds then, or one that
+    /// another holds.
+    fn block_for(&self, number: usize) -> Option<usize> {
+        let lane = self.lane(number, LARGE);
+        let at_hand = self.tree.take_unit(lane.load(Ordering::Relaxed) as usize);
+        at_hand.or_else(|| self.refill_large(lane, 0)).or_else(|| self.tree.take_held())
+    }
+
+    /// The first frames of a block that came from the buddy, the rest to the bitmap; held, if asked.
+    fn open(&self, block: usize, count: usize, hold: bool) -> usize {
         if hold {
             self.blocks.index.mark(block, HELD);
         }
         self.blocks.index.mark(block, SPLIT);
         if hold {
-            self.blocks.fill(block, want.count);
-        } else if want.count < BLOCK {
-            self.blocks.put(block * BLOCK + want.count, BLOCK - want.count);
+            self.blocks.fill(block, count);
+        } else if count < BLOCK {
+            self.blocks.put(block * BLOCK + count, BLOCK - count);
             self.blocks.register(block);
         }
-        Some(block * BLOCK)
+        block * BLOCK
     }
 
     /// Ends all holds, those of threads that have stopped on the way to their lane too, and moves to the buddy what is
@@ -283,15 +304,15 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         }
     }
 
-    /// A run of `order`, 9 to 15, for the slot whose lane it is, which did not have it in its word.
+    /// A run of 2^`order` blocks, up to 64, for the slot whose lane it is, which did not have it in its word: the first.
     #[cold]
     fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
-        let block = self.tree.take(order - BLOCK_ORDER, 0, usize::MAX, true)?;
+        let block = self.tree.take(order, 0, usize::MAX, true)?;
         let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
         if before != NOTHING {
             self.tree.let_go(before as usize);
         }
-        Some(block * BLOCK)
+        Some(block)
     }
 
     /// A run of `order`, before anything is given up.
@@ -307,12 +328,13 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
                 1..WORD_ORDER => self.blocks.take_in_word(word, order),
                 _ => None,
             };
-            found.or_else(|| self.refill(lane, order))
+            found.or_else(|| self.refill(number, order))
         } else if (BLOCK_ORDER..=MOST_ORDER).contains(&order) {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
-            let found = self.tree.take_in(word, order - BLOCK_ORDER, 0, usize::MAX).map(|block| block * BLOCK);
-            found.or_else(|| self.refill_large(lane, order))
+            let order = order - BLOCK_ORDER;
+            let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(lane, order));
+            found.map(|block| block * BLOCK)
         } else {
             let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
             self.alloc_large(&want, None)
@@ -330,16 +352,39 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Frame(start + self.base))
     }
 
+    /// Takes a run of an order back that is neither a frame nor up to 64 whole blocks.
+    #[inline(never)]
+    fn free_larger(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let frames = Frames::of_order(start, order);
+        if start.0 & (frames.count - 1) != 0 {
+            return Err(Misuse::NotARun);
+        }
+        if !self.map.contains(frames) {
+            return Err(Misuse::Outside);
+        }
+        let start = start.0 - self.base;
+        match order.log2() {
+            0..WORD_ORDER => self.free_in_word(start, frames.count),
+            WORD_ORDER..BLOCK_ORDER => self.free_words(start, frames.count),
+            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
+                self.tree.put_words(start / plan::GROUP, frames.count / plan::GROUP);
+                Ok(())
+            }
+            _ => self.free(frames),
+        }
+    }
+
     /// After nothing was found: once more when the holds have ended.
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
+        [&self.blocks.index, &self.tree.index].into_iter().for_each(Index::mend);
         find().ok_or(FrameError::OutOfMemory)
     }
 }
 
 // SAFETY: by H1, B1 and T1 a frame is handed out by the step that makes its bit zero, to one; bits are set for frames
-// of the map only; `find`, `take` and `new_block` return runs as wanted.
+// of the map only; `find`, `take` and `open` return runs as wanted; a batch takes runs of one word by one such step.
 unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
         let alignment = request.checked()?;
@@ -395,25 +440,16 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        let frames = Frames::of_order(start, order);
-        if start.0 & (frames.count - 1) != 0 {
-            return Err(Misuse::NotARun);
+        if order == Order::MIN {
+            let inside = self.map.contains_frame(start.0);
+            return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
         }
-        if !self.map.contains(frames) {
-            return Err(Misuse::Outside);
+        let blocks = Frames::of_order(start, order);
+        let plain = (BLOCK_ORDER..=MOST_ORDER).contains(&order.log2()) && start.0 & (blocks.count - 1) == 0;
+        if plain && self.map.contains(blocks) {
+            return self.free_blocks(start.0 - self.base, blocks.count);
         }
-        let start = start.0 - self.base;
-        match order.log2() {
-            0..=WORD_ORDER => self.free_in_word(start, frames.count),
-            BLOCK_ORDER..=MOST_ORDER => self.free_blocks(start, frames.count),
-            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
-                (start / plan::GROUP..(start + frames.count) / plan::GROUP).for_each(|group| {
-                    self.tree.put_bits(group, !0);
-                });
-                Ok(())
-            }
-            _ => self.free(frames),
-        }
+        self.free_larger(start, order)
     }
 
     #[inline]
@@ -435,6 +471,14 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             }
         }
         self.of_any_order(order)
+    }
+
+    fn alloc_batch(&self, order: Order, into: &mut [Frame]) -> usize {
+        batch::fill(into, || self.alloc_order(order).ok(), |run, into| self.more(run, order, into))
+    }
+
+    fn free_batch(&self, order: Order, runs: &[Frame]) -> Result<(), (usize, Misuse)> {
+        self.free_many(order, runs)
     }
 
     fn drain(&self) {

@@ -15,20 +15,20 @@
 //! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a
 //!   higher one.
 //! - **I2** A bit in a row has its bits in the levels above, or somebody is about to set them, or whoever cleared them
-//!   is about to look again.
+//!   is about to look again. Somebody who stops there for good leaves a gap, which is mended before a refusal.
 //! - **I3** A bit that says too much costs a visit, and is cleared by the visitor.
 //!
 //! How nothing is lost: who frees writes the free bits first and looks at the row then; who clears a bit of a row
 //! clears first and looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations
 //! one of the two comes second and sees the other. The same holds between a level and the next.
 //!
-//! Cost: to set or clear, 1 to 3 words; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 17
+//! Cost: to set or clear, 1 to 3 words, 1 where the bit is set; to mend, 10 words for 64 items; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 17
 //! bits an item.
 
 use crate::{
     atomic::{AtomicU64, Ordering},
     hook,
-    word::WORD,
+    word::{self, WORD},
 };
 
 /// Words in a line of rows.
@@ -42,8 +42,11 @@ pub(crate) const SPLIT: usize = 14;
 pub(crate) const HELD: usize = 15;
 
 pub(crate) struct Index<'m> {
-    levels: [&'m [AtomicU64]; LEVELS],
+    levels: [&'m [Rows]; LEVELS],
 }
+
+/// The rows of 64 items, or of 64 lines of the level below.
+type Rows = [AtomicU64; LINE];
 
 /// How many words the index of so many items takes.
 pub(crate) const fn index_words(items: usize) -> usize {
@@ -58,14 +61,14 @@ impl<'m> Index<'m> {
         let groups = items.div_ceil(WORD);
         let (low, above) = words.split_at(groups * LINE);
         let (middle, top) = above.split_at(groups.div_ceil(WORD) * LINE);
-        Self { levels: [low, middle, top] }
+        Self { levels: [low, middle, top].map(|level| level.as_chunks().0) }
     }
 
     /// The word of `row` at `at` in `level`.
     #[inline]
     fn word(&self, level: usize, at: usize, row: usize) -> &AtomicU64 {
         hook::touched();
-        &self.levels[level][at * LINE + row]
+        &self.levels[level][at][row % LINE]
     }
 
     /// The bits of 64 items in a row.
@@ -94,23 +97,38 @@ impl<'m> Index<'m> {
 
     /// The items that are held.
     pub(crate) fn held(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.levels[0].len() / LINE).flat_map(|group| {
-            let bits = self.group(group, HELD);
-            (0..WORD).filter(move |at| bits >> at & 1 == 1).map(move |at| group * WORD + at)
+        (0..self.levels[0].len()).flat_map(|group| {
+            let mut bits = self.group(group, HELD);
+            core::iter::from_fn(move || {
+                let at = bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+                (at < WORD).then_some(group * WORD + at)
+            })
         })
     }
 
     /// Makes sure that the item stands in the row of its class.
     #[inline]
     pub(crate) fn set(&self, item: usize, class: u32) {
-        self.set_from(0, item, class);
+        self.set_group(item / WORD, 1 << (item % WORD), class);
     }
 
-    /// Looks at every level even where the bit is set: who set it may have stopped on the way up.
+    /// The same for `bits` of the 64 items of a group. Who has set a bit that is there already sees to the levels above,
+    /// or has stopped on its way there: then they are [mended](Self::mend) before a refusal.
     #[inline]
-    fn set_from(&self, level: usize, at: usize, class: u32) {
+    pub(crate) fn set_group(&self, group: usize, bits: u64, class: u32) {
+        let word = self.word(0, group, class as usize);
+        if word.load(Ordering::SeqCst) & bits != bits {
+            word.fetch_or(bits, Ordering::SeqCst);
+            self.set_above(0, group, class);
+        }
+    }
+
+    /// The line at `at` of a level has a bit in the row: makes sure of the levels above, all of them.
+    #[inline(never)]
+    fn set_above(&self, level: usize, at: usize, class: u32) {
         let mut at = at;
-        for level in level..LEVELS {
+        for level in level + 1..LEVELS {
             let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
             if word.load(Ordering::SeqCst) & bit == 0 {
                 word.fetch_or(bit, Ordering::SeqCst);
@@ -119,14 +137,24 @@ impl<'m> Index<'m> {
         }
     }
 
+    /// Sets what threads that have stopped on their way up have left out, or left cleared.
+    pub(crate) fn mend(&self) {
+        for (group, class) in (0..self.levels[0].len()).flat_map(|group| (0..CLASSES).map(move |class| (group, class)))
+        {
+            if self.group(group, class as usize) != 0 {
+                self.set_above(0, group, class);
+            }
+        }
+    }
+
     /// Clears the item's bit in a row; the caller looks at the item's free bits after this (see the top).
     pub(crate) fn clear(&self, item: usize, class: u32) {
-        self.clear_bits(0, item / WORD, 1 << (item % WORD), class);
+        self.clear_bits(item / WORD, 1 << (item % WORD), class);
     }
 
     /// The same for `bits` of the 64 items of a group.
     pub(crate) fn clear_group(&self, group: usize, bits: u64, class: u32) {
-        self.clear_bits(0, group, bits, class);
+        self.clear_bits(group, bits, class);
     }
 
     /// Clears the item's bit in every row of a class.
@@ -144,22 +172,39 @@ impl<'m> Index<'m> {
     }
 
     fn clear_others(&self, item: usize, kept: Option<u32>) {
-        for class in 0..CLASSES {
-            if kept != Some(class) && self.has(item, class as usize) {
+        let rows = &self.levels[0][item / WORD][..CLASSES as usize];
+        for (class, row) in (0..).zip(rows) {
+            hook::touched();
+            if row.load(Ordering::SeqCst) >> (item % WORD) & 1 == 1 && kept != Some(class) {
                 self.clear(item, class);
             }
         }
     }
 
-    fn clear_bits(&self, level: usize, at: usize, bits: u64, class: u32) {
-        let word = self.word(level, at, class as usize);
-        let left = word.fetch_and(!bits, Ordering::SeqCst) & !bits;
-        if left == 0 && level + 1 < LEVELS {
-            self.clear_bits(level + 1, at / WORD, 1 << (at % WORD), class);
-            if word.load(Ordering::SeqCst) != 0 {
-                self.set_from(level + 1, at, class);
-            }
+    /// Clears bits of a line, and on each level above the one of the line below where that has become empty.
+    fn clear_bits(&self, group: usize, bits: u64, class: u32) {
+        let row = class as usize;
+        let (mut at, mut bits, mut emptied) = (group, bits, 0);
+        while emptied < LEVELS && self.word(emptied, at, row).fetch_and(!bits, Ordering::SeqCst) & !bits == 0 {
+            emptied += 1;
+            (at, bits) = (at / WORD, 1 << (at % WORD));
         }
+        // Who came between the two steps on a line and the level above it may have seen the bit there.
+        at = group;
+        for level in 0..emptied.min(LEVELS - 1) {
+            if self.word(level, at, row).load(Ordering::SeqCst) != 0 {
+                self.set_above(level, at, class);
+            }
+            at /= WORD;
+        }
+    }
+
+    /// The last of so many items from `from` on that does not stand in the row.
+    pub(crate) fn last_missing(&self, class: u32, from: usize, count: usize) -> Option<usize> {
+        word::pieces(from, count).rev().find_map(|(group, mask)| {
+            let missing = !self.group(group, class as usize) & mask;
+            (missing != 0).then(|| group * WORD + missing.ilog2() as usize)
+        })
     }
 
     /// The first item from `from` on that stands in the row.
@@ -170,7 +215,12 @@ impl<'m> Index<'m> {
             return self.next_at(0, row, from);
         }
         // From the top: one word, where the row is empty.
-        let top = self.next_at(2, row, 0)?;
+        let top = self.word(2, 0, row).load(Ordering::SeqCst);
+        if top == 0 && self.levels[2].len() == 1 { None } else { self.next_from_top(row, top) }
+    }
+
+    fn next_from_top(&self, row: usize, top: u64) -> Option<usize> {
+        let top = if top == 0 { self.next_at(2, row, WORD)? } else { top.trailing_zeros() as usize };
         match self.word(1, top, row).load(Ordering::SeqCst) {
             0 => self.next_at(0, row, 0),
             middle => self.next_at(0, row, (top * WORD + middle.trailing_zeros() as usize) * WORD),
@@ -178,7 +228,7 @@ impl<'m> Index<'m> {
     }
 
     fn next_at(&self, level: usize, row: usize, from: usize) -> Option<usize> {
-        let lines = self.levels[level].len() / LINE;
+        let lines = self.levels[level].len();
         let mut at = from / WORD;
         if at >= lines {
             return None;

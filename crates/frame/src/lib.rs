@@ -45,7 +45,9 @@ compile_error!("terrace-frame needs a machine with 64-bit atomics");
 extern crate std;
 
 mod allocator;
+mod arch;
 mod areas;
+mod batch;
 mod bitmap;
 mod bits;
 mod blocks;

@@ -191,6 +191,12 @@ impl MemoryMap {
         self.main.contains(frames) || self.contains_beside(frames)
     }
 
+    /// The same for one frame.
+    #[inline]
+    pub(crate) fn contains_frame(&self, frame: usize) -> bool {
+        frame.wrapping_sub(self.main.start.0) < self.main.count || self.contains_beside(Frames::new(frame, 1))
+    }
+
     #[cold]
     fn contains_beside(&self, frames: Frames) -> bool {
         let behind = self.ranges().partition_point(|range| range.start.0 <= frames.start.0);

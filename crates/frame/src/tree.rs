@@ -19,7 +19,8 @@
 //! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
 //!
 //! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n
-//! words, and those that are looked at in vain. Put: one step a word, and up to 3 words of the index.
+//! words, and those that are looked at in vain. Put: one step a word, or a store for each of several whole ones, and up
+//! to 3 words of the index.
 //!
 //! The idea of bits instead of nodes is LLFree's and the bunches' of the non-blocking buddy system (Marotta and others,
 //! 2018).
@@ -27,7 +28,6 @@
 use crate::{
     atomic::AtomicU64,
     bits::FreeBits,
-    hook,
     index::{HELD, Index},
     word::{self, WORD, WORD_ORDER},
 };
@@ -60,6 +60,12 @@ impl<'m> Tree<'m> {
         word::pieces(unit, count).any(|(word, mask)| self.words.load(word) & mask != 0)
     }
 
+    /// For units of a word that are put soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, word: usize) {
+        self.words.prefetch(word);
+    }
+
     /// How many units are free.
     pub(crate) fn count(&self) -> usize {
         self.words.count()
@@ -83,6 +89,17 @@ impl<'m> Tree<'m> {
         }
         let inside = word::ones(from as u32, (to - from) as u32);
         self.words.take_run(word, order, inside).map(|bit| word * WORD + bit as usize)
+    }
+
+    /// A free unit of any word that is held.
+    #[cold]
+    pub(crate) fn take_held(&self) -> Option<usize> {
+        self.index.held().find_map(|word| self.take_unit(word))
+    }
+
+    /// The first `most` aligned runs of `order`, 0 to 5, out of a word: their bits.
+    pub(crate) fn take_runs(&self, word: usize, order: u32, most: usize) -> u64 {
+        self.words.take_runs(word, order, most)
     }
 
     /// An aligned run of any order inside `from..to`, in words that are not held; with `hold`, for orders up to 6, the
@@ -127,52 +144,79 @@ impl<'m> Tree<'m> {
         let mut at = from.div_ceil(WORD);
         loop {
             let found = self.index.next(WORD_ORDER, at)?;
-            let free = self.words.load(found);
-            if free != !0 {
-                self.index.correct(found, word::max_order(free));
-                self.settle(found);
-                at = found + 1;
-                continue;
-            }
             // By T4 what is aligned is the absolute number.
             let start = (found + self.first).next_multiple_of(count) - self.first;
             if start + count > to / WORD || start + count > self.words.len() {
                 return None;
             }
-            match (start..start + count).find(|&word| self.words.load(word) != !0) {
-                Some(taken) => at = taken + 1,
-                None if self.claim_words(start, count) => {
-                    // All units are the caller's, so that nothing that is free goes unseen.
-                    word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
-                    return Some(start * WORD);
-                }
-                None => at = start,
+            // By T3 all words that are whole and not held are in the row of the highest class.
+            if let Some(missing) = self.index.last_missing(WORD_ORDER, start, count) {
+                at = missing + 1;
+                continue;
             }
+            if self.claim_words(start, count) {
+                // All units are the caller's, so that nothing that is free goes unseen.
+                word::pieces(start, count).for_each(|(at, mask)| self.index.clear_group(at, mask, WORD_ORDER));
+                return Some(start * WORD);
+            }
+            // Somebody was quicker, or a hint says too much.
+            for word in start..start + count {
+                let free = self.words.load(word);
+                if free != !0 {
+                    self.index.correct(word, word::max_order(free));
+                    self.settle(word);
+                }
+            }
+            at = start;
         }
     }
 
     /// Claims whole words, or nothing (T2).
     fn claim_words(&self, start: usize, count: usize) -> bool {
-        for word in start..start + count {
-            hook::between();
-            if !self.words.claim(word, !0) {
-                hook::lost();
-                for back in start..word {
-                    self.words.set(back, !0);
-                    self.settle(back);
-                }
-                return false;
-            }
+        let claimed = self.words.claim_words(start, count);
+        if !claimed {
+            // Who looked meanwhile saw less than there is.
+            (start..start + count).for_each(|word| self.settle(word));
         }
-        true
+        claimed
+    }
+
+    /// Whether no unit of so many words is free.
+    pub(crate) fn are_taken(&self, first: usize, count: usize) -> bool {
+        self.words.are(first, count, 0)
     }
 
     /// Makes units free, none of which is, and registers their words.
     #[inline]
     pub(crate) fn put(&self, unit: usize, count: usize) {
+        if unit.is_multiple_of(WORD) && count.is_multiple_of(WORD) {
+            return self.put_words(unit / WORD, count / WORD);
+        }
         for (word, mask) in word::pieces(unit, count) {
             self.put_bits(word, mask);
         }
+    }
+
+    /// The same for whole words.
+    pub(crate) fn put_words(&self, first: usize, count: usize) {
+        self.words.set_words(first, count);
+        for (group, mask) in word::pieces(first, count) {
+            // By T3 who holds a word registers it when it lets go.
+            let open = mask & !self.index.group(group, HELD);
+            if open != 0 {
+                self.index.set_group(group, open, WORD_ORDER);
+            }
+        }
+    }
+
+    /// Makes an aligned run of units of one word free. `false`: one of them was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_run(&self, word: usize, run: u64) -> bool {
+        let Some(free) = self.words.put(word, run) else { return false };
+        if !self.index.has(word, HELD) {
+            self.index.set(word, word::order_at(free, run.trailing_zeros()));
+        }
+        true
     }
 
     /// Makes units of one word free. `false`: one of them was, and nothing has changed.

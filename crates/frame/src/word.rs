@@ -59,6 +59,21 @@ pub(crate) const fn aligned_runs(word: u64, order: u32) -> u64 {
     runs & STARTS[order as usize]
 }
 
+/// The bits of the first `most` aligned runs of `order`, 0 to 5.
+#[inline]
+pub(crate) const fn first_runs(word: u64, order: u32, most: usize) -> u64 {
+    let runs = aligned_runs(word, order);
+    let mut rest = runs;
+    let mut left = most;
+    while left > 0 && rest != 0 {
+        rest &= rest - 1;
+        left -= 1;
+    }
+    // A run is as many ones as it begins below the next: the difference of two powers of two, for all at once.
+    let starts = runs & !rest;
+    (starts << (1 << order)).wrapping_sub(starts)
+}
+
 /// The order of the largest aligned run.
 pub(crate) const fn max_order(word: u64) -> Option<u32> {
     if word == 0 {
@@ -83,28 +98,41 @@ pub(crate) const fn max_order(word: u64) -> Option<u32> {
 /// good as random.
 #[inline]
 pub(crate) const fn order_at(word: u64, bit: u32) -> u32 {
-    let mut runs = word;
-    let mut order = 0;
-    let mut step = 0;
-    while step < WORD_ORDER {
-        // By I2 a one is where a run of order `step + 1` begins; each larger run holds the smaller ones, so they are
-        // counted.
-        runs &= runs >> (1 << step);
-        order += (runs >> (bit & !((2 << step) - 1))) as u32 & 1;
-        step += 1;
-    }
-    order
+    let taken = !word;
+    // The nearest bits on both sides that are taken, or 64 away. A run that reaches the highest bit in which one of the
+    // two differs from `bit` holds it, so the lower of these highest bits is the order; 64 has bit 6 as its highest.
+    let above = bit as u64 + (taken >> bit).trailing_zeros() as u64;
+    let below = (bit as u64).wrapping_sub((taken << (WORD as u32 - 1 - bit)).leading_zeros() as u64);
+    let (above, below) = (above ^ bit as u64, below ^ bit as u64);
+    // Not zero, for `bit` itself is not taken.
+    (if above < below { above } else { below } | 1).ilog2()
 }
 
 /// The order of the largest aligned run of a block, up to 9.
 pub(crate) fn max_order_of(bits: &Bits) -> Option<u32> {
-    let full = |words: &[u64]| words.iter().all(|&word| word == !0);
-    for order in (WORD_ORDER..=BLOCK_ORDER).rev() {
-        if bits.chunks(1 << (order - WORD_ORDER)).any(full) {
-            return Some(order);
-        }
+    if bits.iter().all(|&word| word == 0) {
+        return None;
     }
-    bits.iter().filter_map(|&word| max_order(word)).max()
+    if let Some(order) = max_order(whole_words(bits)) {
+        return Some(WORD_ORDER + order);
+    }
+    let mut runs = *bits;
+    let mut largest = None;
+    // All words in one step: the compiler makes vectors of them.
+    for order in 0..WORD_ORDER {
+        if runs.iter().fold(0, |any, word| any | word) == 0 {
+            break;
+        }
+        largest = Some(order);
+        runs.iter_mut().for_each(|word| *word &= (*word >> (1 << order)) & STARTS[order as usize + 1]);
+    }
+    largest
+}
+
+/// Which words of a block are all ones: a bit each.
+#[inline]
+pub(crate) fn whole_words(bits: &Bits) -> u64 {
+    bits.iter().enumerate().fold(0, |whole, (index, &word)| whole | u64::from(word == !0) << index)
 }
 
 /// The first run of `count` ones, 1 to 512, that begins at a multiple of `1 << alignment`, up to 9.

@@ -16,6 +16,10 @@
 
 #[path = "../src/allocator.rs"]
 mod allocator;
+#[path = "../src/arch.rs"]
+mod arch;
+#[path = "../src/batch.rs"]
+mod batch;
 #[path = "../src/bits.rs"]
 mod bits;
 #[path = "../src/blocks.rs"]
@@ -125,7 +129,7 @@ impl Bitmap {
 
     fn free(&self, frame: usize) {
         let free = self.blocks.put_in_word(frame, 1).expect("it is taken");
-        self.blocks.settle_word(frame, free);
+        self.blocks.settle_word(frame, 1, free);
     }
 
     fn find(&self, order: u32) -> Option<usize> {
@@ -173,6 +177,21 @@ fn two_words() {
     };
     both(&model, act);
     assert_eq!(model.find(6), Some(BLOCK - 64), "the frames are lost");
+}
+
+/// Two threads each want two of the last three frames in one step, use them, and put them in one.
+fn one_batch() {
+    let model = Bitmap::new(BLOCK - 3);
+    let act = |model: &Bitmap| {
+        let runs = model.blocks.take_runs(BLOCK - 64, 0, 2);
+        (0..64).filter(|bit| runs >> bit & 1 == 1).for_each(|bit| model.own(BLOCK - 64 + bit, 1));
+        if runs != 0 {
+            assert!(model.blocks.put_bits(BLOCK - 64, runs).is_some(), "they are this thread's");
+        }
+    };
+    both(&model, act);
+    assert_eq!(model.blocks.count(), 3, "a frame is lost");
+    assert_eq!(model.find(1), Some(BLOCK - 2), "the frames are lost");
 }
 
 /// One frees the only frame while another looks for it, finds nothing, and strikes the block off a class.
@@ -261,6 +280,34 @@ fn two_words_of_units() {
     assert_eq!(model.tree.take(7, 0, usize::MAX, false), Some(0), "the run is lost");
 }
 
+/// One frees two whole words while another looks for one, finds nothing, and strikes a word off.
+fn free_words_and_strike_off() {
+    let tree = Arc::new(Tree::new(storage(2), 0, Index::new(storage(index_words(2)), 2)));
+    (0..2).for_each(|word| tree.index.set(word, 6)); // Hints that say too much.
+    let other = Arc::clone(&tree);
+    let thread = thread::spawn(move || other.take(6, 0, usize::MAX, false));
+    tree.put_words(0, 2);
+    let found = [thread.join().unwrap(), tree.take(6, 0, usize::MAX, false), tree.take(6, 0, usize::MAX, false)];
+    assert_eq!([Some(0), Some(64)].map(|unit| found.contains(&unit)), [true; 2], "a word is lost");
+}
+
+/// One thread uses two whole words and frees them; another takes one of them.
+fn words_pass() {
+    let model = Buddy::new(2, 128);
+    assert_eq!(model.tree.take(7, 0, usize::MAX, false), Some(0));
+    model.tree.index.set(0, 6); // So that the word is found whoever comes first.
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        if let Some(unit) = other.tree.take(6, 0, usize::MAX, false) {
+            other.shadow.write(unit);
+        }
+    });
+    model.shadow.write(0);
+    model.shadow.write(64);
+    model.tree.put_words(0, 2);
+    thread.join().unwrap();
+}
+
 /// Two threads free the two halves of a block: it goes back to the buddy, whole.
 fn two_halves() {
     let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
@@ -275,6 +322,39 @@ fn two_halves() {
         assert_eq!(other.free(Frames::new(63, 1)), Ok(()));
     });
     assert_eq!(frames.free(Frames::new(127, 1)), Ok(()));
+    thread.join().unwrap();
+    assert_eq!(frames.free_frames(), BLOCK, "frames are lost");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
+}
+
+/// Two threads free the two words of a block: whoever comes second takes the first one's word, and the block goes back.
+fn two_words_back() {
+    let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
+    let frames = Arc::new(HybridAllocator::<NoSlots, ()>::new(&map, &mut []).expect("storage"));
+    let (whole, half) = (Order::new(BLOCK_ORDER).expect("up to 20"), Order::new(6).expect("up to 20"));
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)));
+    let other = Arc::clone(&frames);
+    let thread = thread::spawn(move || assert_eq!(other.free_order(Frame(64), half), Ok(())));
+    assert_eq!(frames.free_order(Frame(0), half), Ok(()));
+    thread.join().unwrap();
+    assert_eq!(frames.free_frames(), BLOCK, "frames are lost");
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
+}
+
+/// One thread frees the second word of a block while another takes a few frames of the first.
+fn last_word_and_take() {
+    let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
+    let frames = Arc::new(HybridAllocator::<NoSlots, ()>::new(&map, &mut []).expect("storage"));
+    let (whole, half) = (Order::new(BLOCK_ORDER).expect("up to 20"), Order::new(6).expect("up to 20"));
+    assert_eq!(frames.alloc_order(whole), Ok(Frame(0)));
+    assert_eq!(frames.free_order(Frame(0), half), Ok(()));
+    let other = Arc::clone(&frames);
+    let thread = thread::spawn(move || {
+        if let Ok(run) = other.alloc(&allocator::Request::frames(3)) {
+            assert_eq!(other.free(run), Ok(()));
+        }
+    });
+    assert_eq!(frames.free_order(Frame(64), half), Ok(()));
     thread.join().unwrap();
     assert_eq!(frames.free_frames(), BLOCK, "frames are lost");
     assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
@@ -318,6 +398,7 @@ fn filled() {
 fn a_frame_has_one_owner_at_a_time() {
     check(BOUND, one_frame);
     check(BOUND, one_run);
+    check(BOUND, one_batch);
 }
 
 #[test]
@@ -330,6 +411,7 @@ fn what_is_freed_is_found_beside_who_strikes_off() {
     check(BOUND, free_and_strike_off);
     check(BOUND, free_and_let_go);
     check(BOUND, leave_and_come);
+    check(BOUND, free_words_and_strike_off);
 }
 
 #[test]
@@ -337,11 +419,13 @@ fn units_have_one_owner_at_a_time() {
     check(BOUND, one_unit);
     check(BOUND, one_unit_at_hand);
     check(BOUND, two_words_of_units);
+    check(BOUND, words_pass);
 }
 
 #[test]
 fn a_block_goes_back_whole() {
     check(Some(2), two_halves);
+    check(Some(2), two_words_back);
 }
 
 #[test]
@@ -357,12 +441,14 @@ fn what_fills_a_new_block_must_release() {
 #[test]
 fn a_block_goes_back_beside_who_takes_of_it() {
     check(Some(2), return_and_take);
+    check(Some(2), last_word_and_take);
 }
 
 #[test]
 fn claims_must_acquire() {
     fails_without(("fetch_and", Ordering::Acquire), BOUND, one_frame);
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_run);
+    fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_batch);
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_unit);
     fails_without(("fetch_and", Ordering::Acquire), BOUND, one_unit_at_hand);
 }
@@ -371,6 +457,8 @@ fn claims_must_acquire() {
 fn puts_must_release() {
     fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_frame);
     fails_without(("fetch_or", Ordering::SeqCst), BOUND, one_run);
+    fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_batch);
+    fails_without(("store", Ordering::Release), BOUND, words_pass);
     fails_without(("compare_exchange", Ordering::SeqCst), BOUND, one_unit);
 }
 
@@ -378,6 +466,11 @@ fn puts_must_release() {
 fn a_put_stands_before_the_look_at_the_index() {
     fails_without(("compare_exchange", Ordering::SeqCst), BOUND, free_and_strike_off);
     fails_without(("compare_exchange", Ordering::SeqCst), BOUND, free_and_let_go);
+}
+
+#[test]
+fn words_that_are_stored_stand_before_the_look_at_the_index() {
+    fails_without(("fence", Ordering::SeqCst), BOUND, free_words_and_strike_off);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use judge::{Traits, batches_are_calls_in_a_row, holey, refuses_what_is_bad, run,
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
-    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameError, Frames, HybridAllocator, MemoryMap,
-    Order, Watermarks, ZoneConfig, ZonedAllocator,
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, FrameError, Frames, HybridAllocator,
+    MemoryMap, Misuse, Order, Watermarks, ZoneConfig, ZonedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 
@@ -111,6 +111,34 @@ fn batches_go_as_far_as_they_can() {
     batches_are_calls_in_a_row(&ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"));
     batches_are_calls_in_a_row(&HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory"));
     batches_are_calls_in_a_row(&BuddyAllocator::new_in(&map, Order::MIN, &SystemAllocator).expect("memory"));
+}
+
+/// Of two pages that go back at once one is partly free: a misuse, by its index, and the other's is no matter.
+#[test]
+fn a_batch_with_a_page_that_is_partly_free_is_misuse() {
+    let (map, page) = (small_map(), leaf(9));
+    let hybrid = HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory");
+    let mut pages = [Frame(0); 2];
+    assert_eq!(hybrid.alloc_batch(page, &mut pages), 2);
+    assert_eq!(hybrid.free(Frames::new(pages[1].0 + 7, 1)), Ok(()));
+    assert_eq!(hybrid.free_batch(page, &pages), Err((1, Misuse::AlreadyFree)));
+    assert_eq!(hybrid.free_frames(), map.count() - 511);
+}
+
+/// Words that come back one by one are found as the larger run that they are.
+#[test]
+fn words_that_come_back_are_one_run() {
+    let map = small_map();
+    let hybrid = HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory");
+    let word = leaf(6);
+    while hybrid.alloc_order(word).is_ok() {}
+    let block = map.span().start.0.next_multiple_of(512);
+    for (words, order) in [(2..4, 7), (4..8, 8)] {
+        hybrid.drain();
+        words.for_each(|at| assert_eq!(hybrid.free_order(Frame(block + at * 64), word), Ok(())));
+        assert!(hybrid.alloc_order(leaf(order)).is_ok(), "order {order}");
+        assert_eq!(hybrid.free_frames(), 0);
+    }
 }
 
 /// What `metadata_bytes` says is enough wherever the slice begins, and a word less than what is needed is refused.

@@ -5,18 +5,20 @@
 //! 10 squares end in 81; 80 of 4096 bytes
 //! ```
 //!
-//! The only things borrowed from outside are C's `main` and `write`, to have something to look at.
+//! The only things borrowed from outside are C's `main` and, in `outside.rs`, `write`, to have something to look at.
 #![no_std]
 #![no_main]
 
+mod outside;
+
 use core::{
-    ffi::{c_int, c_void},
-    fmt::{self, Write},
+    ffi::c_int,
+    fmt::Write,
     mem::MaybeUninit,
-    panic::PanicInfo,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use outside::Stdout;
 use terrace_core::AllocError;
 use terrace_heap::{ArenaAllocator, FixedBufferAllocator};
 
@@ -49,35 +51,9 @@ fn story(out: &mut impl Write) -> Result<(), AllocError> {
         .map_err(|_| AllocError)
 }
 
-struct Stdout;
-
-// SAFETY: the C library's function, with the signature that POSIX gives it.
-// SAFETY: the signature is the one of POSIX.
-unsafe extern "C" {
-    fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
-}
-
-impl Write for Stdout {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the bytes of `text`, which live through the call.
-        let written = unsafe { write(1, text.as_ptr().cast(), text.len()) };
-        if written == text.len() as isize { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
 /// Where C's start-up code goes.
 // SAFETY: no other `main` is linked, and this one has C's signature, arguments left out.
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> c_int {
     c_int::from(story(&mut Stdout).is_err())
-}
-
-/// The compiled core library names it in its unwind tables; nothing unwinds here, so nobody calls it.
-// SAFETY: no other of this name is linked, since std is not.
-#[unsafe(no_mangle)]
-pub extern "C" fn rust_eh_personality() {}
-
-#[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
-    loop {}
 }

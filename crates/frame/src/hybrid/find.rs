@@ -30,7 +30,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let (class, least) = (want.class(), want.least_class());
         self.blocks
             .find(want, class, BLOCK_ORDER, false)
-            .or_else(|| self.new_block(want, false))
+            .or_else(|| self.new_block(want))
             .or_else(|| if least < class { self.blocks.find(want, least, class - 1, false) } else { None })
             .or_else(|| self.part_of_block(want))
     }

@@ -41,8 +41,22 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         }
     }
 
-    /// Takes frames of one word back.
+    /// Takes a frame back.
     #[inline]
+    pub(super) fn free_one(&self, frame: usize) -> Result<(), Misuse> {
+        let block = frame / BLOCK;
+        if !self.blocks.index.has(block, SPLIT) {
+            return self.free_in_word(frame, 1);
+        }
+        let Some(free) = self.blocks.put_in_word(frame, 1) else { return Err(Misuse::AlreadyFree) };
+        if self.blocks.settle_word(frame, 1, free) {
+            self.give_back(block);
+        }
+        Ok(())
+    }
+
+    /// Takes frames of one word back.
+    #[inline(never)]
     pub(super) fn free_in_word(&self, start: usize, count: usize) -> Result<(), Misuse> {
         let block = start / BLOCK;
         // By H2 and H3 what is split is not the buddy's.
@@ -53,8 +67,30 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             self.split(block);
         }
         let Some(free) = self.blocks.put_in_word(start, count) else { return Err(Misuse::AlreadyFree) };
-        if self.blocks.settle_word(start, free) {
+        if self.blocks.settle_word(start, count, free) {
             self.give_back(block);
+        }
+        Ok(())
+    }
+
+    /// Takes an aligned run of whole words of a block back, but not of all of them.
+    pub(super) fn free_words(&self, start: usize, count: usize) -> Result<(), Misuse> {
+        let block = start / BLOCK;
+        if !self.blocks.index.has(block, SPLIT) {
+            if self.tree.has(block) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.split(block);
+        }
+        let put = match count / WORD {
+            1 => self.blocks.put_words(start, 1),
+            2 => self.blocks.put_words(start, 2),
+            _ => self.blocks.put_words(start, 4),
+        };
+        match put {
+            None => return Err(Misuse::AlreadyFree),
+            Some(true) => self.move_to_tree(block),
+            Some(false) => {}
         }
         Ok(())
     }
@@ -70,13 +106,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             }
             self.blocks.index.unmark(group, mask, SPLIT);
         }
-        if self.tree.put_bits(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
+        if self.tree.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
     }
 
     /// Whether a run of whole words of blocks was handed out as blocks, none of them split.
     pub(super) fn is_plain(&self, start: usize, count: usize) -> bool {
-        let mut groups = start / plan::GROUP..(start + count) / plan::GROUP;
-        groups.all(|group| self.tree.bits(group) == 0 && self.blocks.index.group(group, SPLIT) == 0)
+        let (first, groups) = (start / plan::GROUP, count / plan::GROUP);
+        self.tree.are_taken(first, groups)
+            && (first..first + groups).all(|group| self.blocks.index.group(group, SPLIT) == 0)
     }
 
     /// Makes a part of a block free, none of whose frames is.
@@ -93,10 +130,15 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     #[inline(never)]
     pub(super) fn give_back(&self, block: usize) {
         if self.blocks.take_whole(block) {
-            self.blocks.index.clear_all(block);
-            self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
-            self.tree.put(block, 1);
+            self.move_to_tree(block);
         }
+    }
+
+    /// The same for a block all of whose frames the caller has.
+    fn move_to_tree(&self, block: usize) {
+        self.blocks.index.clear_all(block);
+        self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
+        self.tree.put_run(block / WORD, 1 << (block % WORD));
     }
 
     /// Marks a block whose frames come to the bitmap one by one (H3).

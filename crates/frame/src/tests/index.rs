@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::{
     atomic::{AtomicU64, Ordering},
     index::*,
+    word::WORD,
 };
 
 fn storage(items: usize) -> Vec<AtomicU64> {
@@ -60,4 +61,19 @@ fn marks_are_single_bits() {
     assert!(!index.mark(64, HELD) && index.mark(64, HELD) && index.has(64, HELD) && !index.has(64, SPLIT));
     index.unmark(1, 1, HELD);
     assert_eq!(index.group(1, HELD), 0);
+}
+
+/// As if whoever set the bit of an item had stopped before it went up, or another after it had cleared the level above.
+#[test]
+fn what_a_stopped_thread_left_out_is_mended() {
+    let words = storage(9000);
+    let index = Index::new(&words, 9000);
+    words[(8192 / WORD) * LINE + 4].store(1, Ordering::SeqCst);
+    assert_eq!(index.next(4, 0), None);
+    index.set(8192, 4);
+    assert_eq!(index.next(4, 0), None, "the bit is set already");
+    index.mend();
+    assert_eq!(index.next(4, 0), Some(8192));
+    index.clear(8192, 4);
+    assert!(words.iter().all(|word| word.load(Ordering::SeqCst) == 0), "no other row has changed");
 }

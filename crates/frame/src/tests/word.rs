@@ -44,6 +44,37 @@ fn each_run_of_a_word_is_seen_as_it_is() {
     }
 }
 
+/// Of every word with one hole, and of every run: as many runs as asked, the first ones, and no bit besides.
+#[test]
+fn the_first_runs_of_a_word_are_taken_whole() {
+    for start in 0..64 {
+        for count in 1..=64 - start {
+            for word in [ones(start, count), !ones(start, count)] {
+                for order in 0..6 {
+                    let mut expected = 0;
+                    for most in 0..=64 {
+                        assert_eq!(first_runs(word, order, most), expected, "{most} of order {order} in {word:x}");
+                        let next = aligned_runs(word & !expected, order);
+                        if next != 0 {
+                            expected |= ones(next.trailing_zeros(), 1 << order);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every set of whole words of a block.
+#[test]
+fn whole_words_are_counted_as_orders_above_a_word() {
+    for set in 0u64..1 << WORDS {
+        let bits: Bits = core::array::from_fn(|word| if set >> word & 1 == 1 { !0 } else { !1 });
+        assert_eq!(whole_words(&bits), set);
+        assert_eq!(max_order_of(&bits), max_order_by_bits(&bits), "{set:b}");
+    }
+}
+
 /// Every run of a block, found alone and not found where one bit lacks.
 #[test]
 fn each_run_of_a_block_is_found() {

@@ -35,6 +35,10 @@ pub enum Step {
         near: Option<usize>,
     },
     Order(u32),
+    /// So many runs of an order at once.
+    Batch(u32, usize),
+    /// Frees so many runs of the same order at once, and the first of them again.
+    Back(usize, usize),
     /// That very run.
     Place {
         start: usize,
@@ -63,7 +67,9 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => alloc.prop_map(|(count, alignment, within, near)| Step::Alloc { count, alignment, within, near }),
         6 => (0u32..14).prop_map(Step::Order),
         2 => (33_000usize..66_000, 1usize..1100).prop_map(|(start, count)| Step::Place { start, count }),
+        3 => (0u32..12, 1usize..90).prop_map(|(order, count)| Step::Batch(order, count)),
         8 => any::<usize>().prop_map(Step::Free),
+        4 => (any::<usize>(), 1usize..90).prop_map(|(which, most)| Step::Back(which, most)),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(which, at)| Step::Parts(which, at)),
         2 => (0usize..70_000, 0usize..700).prop_map(|(start, count)| Step::Wild { start, count }),
         1 => Just(Step::Drain),
@@ -98,6 +104,11 @@ impl Model<'_> {
     }
 
     fn given(&mut self, run: Frames, request: &Request) {
+        self.note(run, request);
+        self.agrees();
+    }
+
+    fn note(&mut self, run: Frames, request: &Request) {
         assert_eq!(run.count, request.count, "clause 2: exactly as many");
         assert!(run.start.0.is_multiple_of(request.alignment), "clause 2: {run:?} for {request:?}");
         assert!(self.map.contains(run) && request.within.contains(run), "clause 2: {run:?} for {request:?}");
@@ -105,7 +116,6 @@ impl Model<'_> {
             assert!(self.taken.insert(frame), "clause 1: frame {frame} is handed out twice");
         }
         self.runs.insert(run.start.0, run.count);
-        self.agrees();
     }
 
     fn agrees(&self) {
@@ -150,6 +160,16 @@ impl Model<'_> {
                 self.alloc(&request.aligned(1 << alignment));
             }
             Step::Order(order) => self.alloc(&Request::order(Order::new(order).expect("up to 20"))),
+            Step::Batch(order, count) => {
+                let order = Order::new(order).expect("up to 20");
+                let mut runs = vec![Frame(0); count];
+                let got = self.frames.alloc_batch(order, &mut runs);
+                for &start in &runs[..got] {
+                    self.note(Frames::of_order(start, order), &Request::order(order));
+                }
+                self.agrees();
+            }
+            Step::Back(which, most) => self.back(which, most),
             Step::Place { start, count } => {
                 let run = Frames::new(start, count);
                 let free = self.map.contains(run) && (start..start + count).all(|frame| !self.taken.contains(&frame));
@@ -183,6 +203,30 @@ impl Model<'_> {
             Step::Wild { start, count } => self.wild(Frames::new(start, count)),
             Step::Drain => self.frames.drain(),
         }
+    }
+
+    fn back(&mut self, which: usize, most: usize) {
+        let Some((_, count)) = self.pick(which).filter(|run| run.1.is_power_of_two()) else { return };
+        let order = Order::holding(count).expect("a power of two");
+        let same = |run: &(&usize, &usize)| *run.1 == count && run.0.is_multiple_of(count);
+        let mut runs: Vec<_> = self.runs.iter().filter(same).map(|(&start, _)| Frame(start)).take(most).collect();
+        // In the order of a caller who has moved some of them.
+        let half = runs.len() / 2;
+        runs.rotate_left(half);
+        let freed = runs.len();
+        if let Some(&first) = runs.first() {
+            runs.push(first);
+            runs.extend(runs.get(1).copied());
+        }
+        let misuse = if freed == 0 { Ok(()) } else { Err((freed, Misuse::AlreadyFree)) };
+        assert_eq!(self.frames.free_batch(order, &runs), misuse, "clause 4, by the index of the first");
+        for run in &runs[..freed] {
+            self.runs.remove(&run.0);
+            for frame in run.0..run.0 + self.whole(count) {
+                assert!(self.taken.remove(&frame));
+            }
+        }
+        self.agrees();
     }
 
     /// Any run, freed only where that is misuse.
@@ -255,21 +299,35 @@ pub fn refuses_what_is_bad(frames: &dyn FrameAllocator, map: &MemoryMap) {
     assert_eq!(frames.free_frames(), free);
 }
 
-/// Batches are as many single calls, up to the first that fails.
+/// Batches are as many single calls, up to the first that fails; in whichever order the runs come back.
 pub fn batches_are_calls_in_a_row(frames: &dyn FrameAllocator) {
-    let order = Order::new(9).expect("up to 20");
-    let free = frames.free_frames();
-    let mut runs = vec![Frame(0); 100_000];
-    let count = frames.alloc_batch(order, &mut runs);
-    assert!(count > 0 && count < runs.len());
-    assert!(frames.alloc_order(order).is_err(), "the batch took all");
-    let distinct: BTreeSet<_> = runs[..count].iter().collect();
-    assert_eq!(distinct.len(), count);
-    assert_eq!(frames.free_frames(), free - count * 512);
-    assert_eq!(frames.free_batch(order, &runs[..count / 2]), Ok(()));
-    // The first half is free by now, so that the second of these is a misuse.
-    let mixed = [runs[count / 2], runs[0], runs[count - 1]];
-    assert_eq!(frames.free_batch(order, &mixed), Err((1, Misuse::AlreadyFree)));
-    assert_eq!(frames.free_batch(order, &runs[count / 2 + 1..count]), Ok(()));
-    assert_eq!(frames.free_frames(), free);
+    for order in [0, 2, 5, 6, 8, 9, 10, 12].into_iter().filter_map(Order::new) {
+        let free = frames.free_frames();
+        let mut runs = vec![Frame(0); 100_000];
+        let count = frames.alloc_batch(order, &mut runs);
+        assert!(count < runs.len());
+        assert!(frames.alloc_order(order).is_err(), "the batch took all");
+        if count < 6 {
+            // Too few for thirds: several nodes have few runs of many frames.
+            assert!(order.log2() > 10);
+            assert_eq!(frames.free_batch(order, &runs[..count]), Ok(()));
+            continue;
+        }
+        let distinct: BTreeSet<_> = runs[..count].iter().collect();
+        assert_eq!(distinct.len(), count);
+        assert_eq!(frames.free_frames(), free - count * order.frames());
+        let third = count / 3;
+        assert_eq!(frames.free_batch(order, &runs[..third]), Ok(()));
+        runs[third..2 * third].reverse();
+        assert_eq!(frames.free_batch(order, &runs[third..2 * third]), Ok(()));
+        // The third of these is free by then, so that it is a misuse, and what stands behind it is not freed.
+        let (kept, last) = (2 * third + 1, runs[count - 1]);
+        let mixed = [runs[2 * third], last, runs[2 * third], runs[kept]];
+        assert_eq!(frames.free_batch(order, &mixed), Err((2, Misuse::AlreadyFree)));
+        assert_eq!(frames.free_frames(), free - (count - 2 * third - 2) * order.frames());
+        assert_eq!(frames.free_batch(order, &runs[kept..count - 1]), Ok(()));
+        assert_eq!(frames.free_batch(order, &[Frame(usize::MAX)]).map_err(|error| error.0), Err(0));
+        assert_eq!(frames.free_frames(), free);
+        frames.drain();
+    }
 }

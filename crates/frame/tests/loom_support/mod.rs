@@ -10,8 +10,8 @@ use loom::model::Builder;
 pub mod atomic {
     use std::cell::Cell;
 
+    use loom::sync::atomic;
     pub use loom::sync::atomic::Ordering;
-    use loom::sync::atomic::fence;
 
     /// An access to a word: by which operation, with which ordering.
     pub type Access = (&'static str, Ordering);
@@ -30,10 +30,17 @@ pub mod atomic {
         match ordering(operation, asked) {
             Ordering::SeqCst => {
                 let result = write(Ordering::AcqRel);
-                fence(Ordering::SeqCst);
+                atomic::fence(Ordering::SeqCst);
                 result
             }
             other => write(other),
+        }
+    }
+
+    /// Loom's, or none where a test weakens it.
+    pub fn fence(asked: Ordering) {
+        if ordering("fence", asked) != Ordering::Relaxed {
+            atomic::fence(asked);
         }
     }
 
