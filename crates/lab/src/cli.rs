@@ -189,10 +189,12 @@ Examples:
   cargo lab bench arena --json arena.json
   cargo lab bench arena -- --instructions
   cargo lab bench memops
+  cargo lab bench frames --json frames.json
+  cargo lab bench frames -- --only 'order 9 ,order 0 bulk' --rounds 21
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group: arena, fixed, layers, page, pool or smp
+    /// The group: arena, fixed, frames, layers, memops, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod bench_frames;
 mod bench_smp;
 pub mod compare;
 pub mod demo;
