@@ -70,6 +70,8 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
         &["\n        ^^^^", "did you mean page?", "fixed(SIZE)"],
     );
     assert_refused(&lab, &["replay", "t.trace", "--over", "fixed(0)"], 2, &["0 bytes", "for instance fixed(64KiB)"]);
+    let frames = ["replay", "t.trace", "--over", "smp(region(1GiB, hybird))"];
+    assert_refused(&lab, &frames, 2, &["\n                   ^^^^^^", "did you mean hybrid?"]);
     let small = ["replay", "t.trace", "--over", "smp(fixed(64KiB))"];
     assert_refused(&lab, &small, 2, &["pieces of 4MiB", "make it 8MiB at least"]);
     let peer = ["replay", "t.trace", "--over", "snmalloc"];

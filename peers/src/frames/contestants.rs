@@ -17,9 +17,11 @@ use crate::harness::OURS;
 /// One allocator, for runs of one order.
 pub struct Contestant {
     pub name: &'static str,
-    /// A timed round.
-    pub run: Box<dyn Fn(&Plan) -> anyhow::Result<Samples>>,
+    pub run: Box<Round>,
 }
+
+/// A timed round.
+type Round = dyn Fn(&Plan) -> anyhow::Result<Samples>;
 
 /// 64 GiB: `BitAlloc16M` has as many bits, and order 24, the highest of 25, as many frames.
 const FRAMES: usize = 1 << 24;

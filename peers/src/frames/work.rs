@@ -232,7 +232,7 @@ fn pass<S: Share>(hands: &mut Hands<'_, S>, plan: &Plan, random: &mut Random, sa
                     let start = hands.get();
                     hands.live.push(start);
                 } else {
-                    let at = (u64::from(toss) * len as u64 >> 32) as usize;
+                    let at = ((u64::from(toss) * len as u64) >> 32) as usize;
                     let start = hands.live.swap_remove(at);
                     hands.put(start);
                 }

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")" | NAME
 //!        | "smp(" bytes ")" | "debug(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
-//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | "region(" SIZE "," frames ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! NAME  := what the program has registered; the words above come first
 //! ```
@@ -13,10 +13,11 @@
 #![forbid(unsafe_code)]
 
 mod combined;
+mod region;
 
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
+use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, frames::FrameWord, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -95,13 +96,17 @@ impl Parser<'_> {
                 let (size, backing) = self.size_and_backing("buffer_first(64KiB, page)", depth)?;
                 Ok(Stack::BufferFirst(size, backing))
             }
+            "region" => self.region(),
             "pool" => {
                 let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
                 Ok(Stack::Pool(size, backing))
             }
             _ => match super::plugins().into_iter().find(|name| *name == word) {
                 Some(name) => self.leaf(Stack::Plugin(name)),
-                None => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
+                None => self.combined(&word, depth).unwrap_or_else(|| match FrameWord::named(&word) {
+                    Some(frames) => Err(self.needs_a_region(start, frames)),
+                    None => Err(self.unknown(start, &word)),
+                }),
             },
         }
     }
@@ -348,7 +353,7 @@ mod tests {
 
     #[test]
     fn words_of_other_allocators_are_unknown() {
-        assert!(error("buddy").contains("buddy is no word of a stack; expected one of the words below"));
+        assert!(error("obstack").contains("obstack is no word of a stack; expected one of the words below"));
     }
 
     #[test]
