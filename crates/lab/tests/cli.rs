@@ -6,7 +6,7 @@ use std::{fs, io::Read, os::unix::fs::PermissionsExt, process::Stdio};
 
 use support::{Lab, said};
 
-const WORDS: [&str; 7] = ["demo", "record", "import", "info", "replay", "compare", "bench"];
+const WORDS: [&str; 8] = ["demo", "record", "import", "info", "replay", "compare", "bench", "frames"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -39,6 +39,7 @@ fn every_command_explains_itself_with_an_example() {
         "buffer_first(SIZE, STACK)",
         "pool(SIZE, STACK)",
         "stack(STACK)",
+        "region(SIZE, FRAMES)",
     ] {
         assert!(words.contains(word), "{word} is missing in {words}");
     }

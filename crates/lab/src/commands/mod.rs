@@ -6,6 +6,7 @@ mod bench_frames;
 mod bench_smp;
 pub mod compare;
 pub mod demo;
+pub mod frames;
 pub mod import;
 pub mod info;
 pub mod record;

@@ -19,7 +19,7 @@ use std::fmt::{self, Write};
 
 use combined::Combined;
 use frames::FrameWord;
-pub use parse::ParseError;
+pub use parse::{ParseError, parse_size};
 
 /// Layers that may stand on one another in one expression; deeper is a mistake or an attack.
 pub const MAX_DEPTH: usize = 32;

@@ -61,6 +61,20 @@ pub fn parse(text: &str) -> Result<Stack, ParseError> {
     Ok(stack)
 }
 
+/// A number of bytes, as it stands in a stack: `64GiB`.
+///
+/// # Errors
+/// Where `text` is something else; the error shows the character.
+pub fn parse_size(text: &str) -> Result<u64, ParseError> {
+    let mut parser = Parser { text, chars: text.chars().collect(), at: 0 };
+    let bytes = parser.size("64GiB")?;
+    parser.skip_spaces();
+    if parser.at < parser.chars.len() {
+        return Err(parser.error(parser.at, 1, "the size ends before this", "remove the rest"));
+    }
+    Ok(bytes)
+}
+
 struct Parser<'a> {
     text: &'a str,
     chars: Vec<char>,
@@ -284,6 +298,15 @@ mod tests {
         assert!(shown.contains("\n  arena(  pgae)\n          ^^^^"), "{shown}");
         assert!(shown.contains("did you mean page?"), "{shown}");
         assert!(shown.contains("arena(STACK)"), "the list of words: {shown}");
+    }
+
+    #[test]
+    fn a_size_alone_is_read_to_its_end() {
+        assert_eq!(parse_size(" 64 GiB "), Ok(64 << 30));
+        let shown = |text: &str| parse_size(text).unwrap_err().to_string();
+        assert!(shown("64GB").contains("did you mean GiB?"));
+        assert!(shown("64GiB, page").contains("remove the rest"));
+        assert!(shown("").contains("no size stands here"));
     }
 
     #[test]
