@@ -49,6 +49,14 @@ impl Meter {
         self.time(call, |meter| &mut meter.puts)
     }
 
+    /// Waiting that is no call's: taken out of the batch.
+    pub fn outside<R>(&mut self, wait: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let answer = wait();
+        self.start += start.elapsed();
+        answer
+    }
+
     #[inline(always)]
     fn time<R>(&mut self, call: impl FnOnce() -> R, times: impl FnOnce(&mut Self) -> &mut Histogram<u64>) -> R {
         if self.left > 0 {
@@ -89,6 +97,8 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
+    use std::{thread, time::Duration};
+
     use super::*;
 
     #[test]
@@ -103,5 +113,13 @@ mod tests {
         all.join(&meter);
         assert_eq!((all.gets.len(), all.calls), (160, 1280));
         assert_eq!(Meter::new().mean(), 0.0);
+    }
+
+    #[test]
+    fn waiting_is_taken_out_of_a_batch() {
+        let mut meter = Meter::new();
+        let (before, wait) = (meter.start, Duration::from_millis(2));
+        meter.outside(|| thread::sleep(wait));
+        assert!(meter.start >= before + wait, "the batch begins later by as much");
     }
 }

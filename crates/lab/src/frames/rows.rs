@@ -131,7 +131,7 @@ pub fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     for memory in rows.chunk_by(|one, next| one.size_bytes == next.size_bytes) {
         text += &format!("{} in frames of 4 KiB\n", units::bytes(memory[0].size_bytes));
-        let header = ["work", "over", "order", "mean", "get p50", "p99", "p99.9", "put p50", "p99", "p99.9", "ref."];
+        let header = ["work", "over", "ord", "mean", "get", "p99", "p99.9", "put", "p99", "p99.9"];
         text += &table::words(&header, &memory.iter().map(words).collect::<Vec<_>>());
         text.push('\n');
     }
@@ -141,8 +141,8 @@ pub fn text(rows: &[Row]) -> String {
 /// What is said below the tables.
 pub fn notes(rows: &[Row], clock: f64) -> String {
     let mut notes = vec![format!(
-        "ns of a get or a put. mean: of batches, less what the workload itself takes. p50 … p99.9: of single calls, less the \
-         clock's {clock:.0}. ref.: gets that were refused."
+        "ns of a get or a put. mean: of batches, less what the workload itself takes. get, put: medians of single calls, and \
+         their percentiles, less the clock's {clock:.0}."
     )];
     let mut told: Vec<(&str, u64)> = Vec::new();
     for row in rows {
@@ -151,6 +151,9 @@ pub fn notes(rows: &[Row], clock: f64) -> String {
             let bytes = units::count(row.metadata_bytes);
             let size = units::bytes(row.size_bytes);
             notes.push(format!("{}: {bytes} bytes of metadata for {size}, {:.4} %.", row.over, row.metadata_percent));
+        }
+        if row.refused > 0 {
+            notes.push(format!("{} refused {} gets of {}.", row.over, units::count(row.refused), row.name()));
         }
         if let (Some(free), Some(large)) = (row.free_large, row.large) {
             let oracle =
@@ -171,11 +174,10 @@ fn words(row: &Row) -> Vec<String> {
         let shown = [times.p50, times.p99, times.p999].map(short);
         if times.count == 0 { ["–"; 3].map(String::from) } else { shown }
     };
-    let order = row.order.map_or_else(|| "mixed".into(), |order| order.to_string());
+    let order = row.order.map_or_else(|| "–".into(), |order| order.to_string());
     let mut words = vec![row.name(), row.over.clone(), order, short(row.mean_ns)];
     words.extend(threes(&row.get));
     words.extend(threes(&row.put));
-    words.push(units::count(row.refused));
     words
 }
 
@@ -229,6 +231,7 @@ mod tests {
         for part in [
             "4.00 GiB in frames of 4 KiB",
             "bulk hybrid 9 15",
+            "hybrid refused 3 gets of bulk.",
             "hybrid: 135,872 bytes of metadata for 4.00 GiB, 0.0032 %.",
             "450.0 of 2048 blocks of 2 MiB free; first fit 500.0, so 90.0 %.",
         ] {

@@ -275,7 +275,7 @@ impl<'a, S: Subject> Player<'a, S> {
             for _ in 0..pack {
                 packed.extend(self.get(self.task.order));
             }
-            if to.send(packed).is_err() {
+            if self.meter.outside(|| to.send(packed)).is_err() {
                 return; // Nobody takes them any more.
             }
         }
@@ -283,7 +283,7 @@ impl<'a, S: Subject> Player<'a, S> {
 
     /// Puts what comes until nothing comes any more.
     pub fn consume(&mut self, from: &mpsc::Receiver<Vec<usize>>) {
-        while let Ok(packed) = from.recv() {
+        while let Ok(packed) = self.meter.outside(|| from.recv()) {
             packed.into_iter().for_each(|start| self.put(start, self.task.order));
         }
     }
