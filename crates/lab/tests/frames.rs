@@ -21,7 +21,7 @@ fn every_workload_runs_over_every_allocator() {
     // Three of the six workloads with two orders.
     assert_eq!(rows(&figures).len(), 9 * words.len());
     for row in rows(&figures) {
-        for figure in ["mean_ns", "least_ns", "own_ns", "metadata_percent"] {
+        for figure in ["ns", "mean_ns", "least_ns", "own_ns", "metadata_percent"] {
             assert!(row[figure].as_f64().is_some_and(|figure| figure >= 0.0), "{figure}: {row}");
         }
         assert!(row["operations"].as_u64() >= Some(4000), "{row}");

@@ -1,11 +1,11 @@
-//! [`Meter`]: times calls in turn by batches, for the mean, and alone, for the percentiles.
+//! [`Meter`]: times calls in turn by batches, for the median and the mean, and alone, for the percentiles.
 //!
 //! ```text
 //!  clock  ↓                                 ↓  ↓     ↓  ↓     ↓      ↓
 //!         [ BATCH calls and what lies between ][one]  [one] … ALONE  [ BATCH calls …
 //! ```
 //!
-//! The mean has what the workload does between the calls in it; the same workload over nothing says how much that is.
+//! A batch has what the workload does between the calls in it; the same workload over nothing says how much that is.
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -23,9 +23,8 @@ pub struct Meter {
     left: u64,
     alone: u64,
     start: Instant,
-    /// Of batches.
-    pub nanos: u64,
-    pub calls: u64,
+    /// Nanoseconds of each batch.
+    pub batches: Histogram<u64>,
     /// Of calls timed alone, the clock's own cost included.
     pub gets: Histogram<u64>,
     pub puts: Histogram<u64>,
@@ -33,8 +32,8 @@ pub struct Meter {
 
 impl Meter {
     pub fn new() -> Self {
-        let (gets, puts) = (histogram(), histogram());
-        Self { left: 0, alone: 0, start: Instant::now(), nanos: 0, calls: 0, gets, puts }
+        let [batches, gets, puts] = [(); 3].map(|()| histogram());
+        Self { left: 0, alone: 0, start: Instant::now(), batches, gets, puts }
     }
 
     /// A call that gets.
@@ -63,8 +62,7 @@ impl Meter {
             let answer = call();
             self.left -= 1;
             if self.left == 0 {
-                self.nanos += self.start.elapsed().as_nanos() as u64;
-                self.calls += BATCH;
+                self.batches.saturating_record(self.start.elapsed().as_nanos() as u64);
             }
             return answer;
         }
@@ -82,16 +80,18 @@ impl Meter {
 
     /// Adds another thread's, or round's.
     pub fn join(&mut self, other: &Self) {
-        self.nanos += other.nanos;
-        self.calls += other.calls;
         // They have the same bounds.
+        let _ = self.batches.add(&other.batches);
         let _ = self.gets.add(&other.gets);
         let _ = self.puts.add(&other.puts);
     }
 
-    /// Nanoseconds of a call, by the batches; 0 of none.
-    pub fn mean(&self) -> f64 {
-        if self.calls == 0 { 0.0 } else { self.nanos as f64 / self.calls as f64 }
+    /// Nanoseconds of a call in the median batch, and in the mean of all; 0 of none.
+    pub fn median_and_mean(&self) -> [f64; 2] {
+        if self.batches.is_empty() {
+            return [0.0; 2];
+        }
+        [self.batches.value_at_quantile(0.5) as f64, self.batches.mean()].map(|nanos| nanos / BATCH as f64)
     }
 }
 
@@ -107,12 +107,12 @@ mod tests {
         for n in 0..800 {
             if n % 2 == 0 { meter.get(|| ()) } else { meter.put(|| ()) }
         }
-        assert_eq!((meter.gets.len(), meter.puts.len(), meter.calls), (80, 80, 640));
+        assert_eq!((meter.gets.len(), meter.puts.len(), meter.batches.len()), (80, 80, 10));
         let mut all = Meter::new();
         all.join(&meter);
         all.join(&meter);
-        assert_eq!((all.gets.len(), all.calls), (160, 1280));
-        assert_eq!(Meter::new().mean(), 0.0);
+        assert_eq!((all.gets.len(), all.batches.len()), (160, 20));
+        assert_eq!(Meter::new().median_and_mean(), [0.0; 2]);
     }
 
     #[test]
