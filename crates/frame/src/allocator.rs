@@ -23,7 +23,10 @@
 //! 6. **Threads.** All calls may race; what was done to a frame before its `free` happens before what is done after its
 //!    `alloc`.
 
-use crate::types::{Frame, FrameError, Frames, Misuse, Order};
+use crate::{
+    types::{Frame, FrameError, Frames, Misuse, Order},
+    word::WORD,
+};
 
 /// What is asked for: so many frames, where, how aligned.
 ///
@@ -167,6 +170,13 @@ pub unsafe trait FrameAllocator {
     /// Whether the frame is in the map and free now.
     fn is_free(&self, frame: Frame) -> bool;
 
+    /// Of the 64 frames from number `64 * word` on, those that are free, the first as the lowest bit: what tables and
+    /// pictures of free memory are made of. Provided as 64 questions; where bits are kept that way it is a load or two.
+    fn free_word(&self, word: usize) -> u64 {
+        let Some(first) = word.checked_mul(WORD) else { return 0 };
+        (0..WORD).filter(|bit| self.is_free(Frame(first + bit))).fold(0, |bits, bit| bits | 1 << bit)
+    }
+
     /// Whether every frame of the run, which is not empty, may be handed out by this allocator.
     fn manages(&self, frames: Frames) -> bool;
 
@@ -224,6 +234,10 @@ unsafe impl<F: FrameAllocator + ?Sized> FrameAllocator for &F {
 
     fn is_free(&self, frame: Frame) -> bool {
         (**self).is_free(frame)
+    }
+
+    fn free_word(&self, word: usize) -> u64 {
+        (**self).free_word(word)
     }
 
     fn manages(&self, frames: Frames) -> bool {

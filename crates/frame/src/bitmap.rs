@@ -195,6 +195,11 @@ unsafe impl<B> FrameAllocator for BitmapAllocator<'_, B> {
         self.map.contains(Frames { start: frame, count: 1 }) && self.blocks.has(frame.0 - self.base)
     }
 
+    fn free_word(&self, word: usize) -> u64 {
+        // By I1 no frame outside the map has a one.
+        self.blocks.word(word.wrapping_sub(self.base / WORD)).unwrap_or(0)
+    }
+
     fn manages(&self, frames: Frames) -> bool {
         self.map.contains(frames)
     }

@@ -96,6 +96,12 @@ impl<'m> Blocks<'m> {
         self.words.load(word) >> bit & 1 == 1
     }
 
+    /// The free frames of a word, counted from the first of block 0. `None`: there is no such word.
+    pub(crate) fn word(&self, number: usize) -> Option<u64> {
+        let word = number.wrapping_sub(self.skip * WORDS);
+        (word < self.words.len()).then(|| self.words.load(word))
+    }
+
     /// Whether any frame of the run is free. The run lies in one block.
     pub(crate) fn has_any(&self, frame: usize, count: usize) -> bool {
         let (first, _) = self.place(frame - frame % WORD);

@@ -255,7 +255,7 @@ impl<'m, B> ClassicBuddyAllocator<'m, B> {
 }
 
 /// A run as a row of aligned blocks, the largest that fit one after another.
-fn row(run: Frames) -> impl Iterator<Item = (usize, u32)> + Clone {
+pub(crate) fn row(run: Frames) -> impl Iterator<Item = (usize, u32)> + Clone {
     let mut from = run.start.0;
     core::iter::from_fn(move || {
         let left = run.end() - from;

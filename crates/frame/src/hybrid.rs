@@ -441,6 +441,14 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         inside && self.has_any(frame.0.wrapping_sub(self.base), 1)
     }
 
+    fn free_word(&self, word: usize) -> u64 {
+        let word = word.wrapping_sub(self.base / WORD);
+        match self.blocks.word(word) {
+            Some(_) if self.tree.has(word * WORD / BLOCK) => !0,
+            free => free.unwrap_or(0),
+        }
+    }
+
     fn manages(&self, frames: Frames) -> bool {
         self.map.contains(frames)
     }

@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! What there is to see: [`FreeAreas`] and [`Picture`] of any of them; as layers over one, [`StatsFrames`] counts calls,
+//! [`TimedFrames`] times them, [`TrackedFrames`] knows whose each run is. A layer that is not there costs nothing.
+//!
 //! They need atomics of 64 bits.
 #![no_std]
 
@@ -37,6 +40,7 @@ compile_error!("terrace-frame needs a machine with 64-bit atomics");
 extern crate std;
 
 mod allocator;
+mod areas;
 mod bitmap;
 mod bits;
 mod blocks;
@@ -45,15 +49,21 @@ mod classic;
 mod hook;
 mod hybrid;
 mod index;
+mod latency;
+mod layer;
 mod map;
+mod picture;
 mod plan;
 mod region;
 mod shape;
+mod stats;
 mod storage;
 #[cfg(test)]
 mod stress;
 #[cfg(test)]
 mod tests;
+mod timed;
+mod tracked;
 mod tree;
 mod types;
 mod word;
@@ -63,10 +73,16 @@ mod word;
 use terrace_sync::atomic;
 
 pub use allocator::{FrameAllocator, Request};
+pub use areas::{FreeAreas, Thousandths};
 pub use bitmap::BitmapAllocator;
 pub use buddy::BuddyAllocator;
 pub use classic::ClassicBuddyAllocator;
 pub use hybrid::HybridAllocator;
+pub use latency::{Bucket, LatencyHistogram};
 pub use map::{MapEntry, MapError, MemoryKind, MemoryMap};
+pub use picture::Picture;
 pub use region::Region;
+pub use stats::{Counts, Outcome, StatsFrames};
+pub use timed::{Latencies, TimedFrames};
+pub use tracked::{HotSites, Leaks, OwnedFrames, Owner, Run, Site, SiteCounts, TrackedFrames};
 pub use types::{FRAME_BYTES, Frame, FrameError, Frames, Misuse, Order, PageSize, PhysAddr, ZoneType};

@@ -93,7 +93,7 @@ pub(crate) fn count_touched() {
 }
 
 /// The words of metadata that `act` touched on this thread.
-fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
+pub(crate) fn touched<R>(act: impl FnOnce() -> R) -> (R, usize) {
     let before = TOUCHED.get();
     let result = act();
     (result, TOUCHED.get() - before)

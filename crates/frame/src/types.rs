@@ -220,6 +220,8 @@ pub enum Misuse {
     AlreadyFree,
     /// It is no run as it was handed out. Only an allocator that keeps boundaries can say so.
     NotARun,
+    /// It is a run, and another owner's. Only a [`TrackedFrames`](crate::TrackedFrames) knows owners.
+    WrongOwner,
 }
 
 impl fmt::Display for Misuse {
@@ -228,6 +230,7 @@ impl fmt::Display for Misuse {
             Self::Outside => "frames that are not this allocator's were to be freed",
             Self::AlreadyFree => "frames that are free were to be freed",
             Self::NotARun => "frames were to be freed that were not handed out as one run",
+            Self::WrongOwner => "frames were to be freed that are another owner's",
         })
     }
 }

@@ -47,6 +47,7 @@ extern crate alloc;
 extern crate std;
 
 mod affix;
+mod arch;
 pub mod arena;
 mod bucketize;
 mod buffer_first;

@@ -132,8 +132,8 @@ impl<A> LockAllocator<A, StdThreads> {
 /// The right to the backing, until it is dropped.
 struct Held<'a, A, T> {
     lock: &'a LockAllocator<A, T>,
-    /// Another one of this thread was there before, and stays.
-    again: bool,
+    /// Who is the holder afterwards: nobody, or this thread still, where another `Held` of its was there before.
+    after: usize,
 }
 
 impl<A, T> Deref for Held<'_, A, T> {
@@ -148,10 +148,8 @@ impl<A, T> Deref for Held<'_, A, T> {
 impl<A, T> Drop for Held<'_, A, T> {
     #[inline]
     fn drop(&mut self) {
-        if !self.again {
-            // Release: pairs with the Acquire of whoever enters next.
-            self.lock.holder.store(0, Ordering::Release);
-        }
+        // Release: pairs with the Acquire of whoever enters next.
+        self.lock.holder.store(self.after, Ordering::Release);
     }
 }
 
@@ -166,10 +164,8 @@ impl<A, T: Threads> LockAllocator<A, T> {
     #[inline]
     fn lock(&self) -> Held<'_, A, T> {
         let me = self.threads.current();
-        if self.try_enter(me).is_ok() {
-            return Held { lock: self, again: false };
-        }
-        self.wait(me)
+        let after = if self.try_enter(me).is_ok() { 0 } else { self.wait(me) };
+        Held { lock: self, after }
     }
 
     #[inline]
@@ -178,14 +174,15 @@ impl<A, T: Threads> LockAllocator<A, T> {
         self.holder.compare_exchange(0, me.get(), Ordering::Acquire, Ordering::Relaxed)
     }
 
+    /// Enters, and says who is to be the holder afterwards.
     #[cold]
-    fn wait(&self, me: NonZeroUsize) -> Held<'_, A, T> {
+    fn wait(&self, me: NonZeroUsize) -> usize {
         let mut tries = 0;
         loop {
             match self.try_enter(me) {
-                Ok(_) => return Held { lock: self, again: false },
+                Ok(_) => return 0,
                 // Only this thread writes this number, so it is in already (I1).
-                Err(holder) if holder == me.get() => return Held { lock: self, again: true },
+                Err(holder) if holder == me.get() => return holder,
                 Err(_) => self.threads.pause(tries),
             }
             tries = tries.saturating_add(1);

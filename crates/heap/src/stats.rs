@@ -16,8 +16,8 @@
 //! the next look. Peaks are exact where calls do not race; where they do, they may miss a block that is not counted
 //! yet, or one that was there while another ended.
 //!
-//! Costs: per block made or ended two relaxed atomic operations on 48 shared bytes; with [`Histograms`] two
-//! more each, and the search of a table for the place that asks.
+//! Costs: per block made or ended two relaxed atomic operations on 48 shared bytes; with [`Histograms`] three
+//! more for one that is made and one for one that ends, and the search of a table for the place that asks.
 
 mod histograms;
 mod sites;
@@ -98,12 +98,12 @@ impl Count {
     // Relaxed throughout: the counts order nothing else.
     #[inline]
     fn add(&self, more: usize) {
-        let total = self.total.fetch_add(more as u64, Relaxed) + more as u64;
-        // Blocks made and ended by others since may be among the ended.
-        let live = total.saturating_sub(self.ended.load(Relaxed));
-        if live > self.peak.load(Relaxed) {
+        let total = self.total.fetch_add(more as u64, Relaxed).wrapping_add(more as u64);
+        // What others made and ended since may be among the ended: then the difference is below 0, which no peak is.
+        let live = total.wrapping_sub(self.ended.load(Relaxed)).cast_signed();
+        if live > self.peak.load(Relaxed).cast_signed() {
             core::hint::cold_path();
-            self.peak.fetch_max(live, Relaxed);
+            self.peak.fetch_max(live.cast_unsigned(), Relaxed);
         }
     }
 

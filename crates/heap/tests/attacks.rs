@@ -294,19 +294,19 @@ fn a_spare_that_a_hook_leaves_is_not_lost() {
 fn a_fixed_pool_that_is_given_capacity_while_it_is_given_capacity() {
     let ground = Rc::new(Ground::roomy());
     let backing = hooked(&ground);
-    let pool = Rc::new(PoolAllocator::fixed(Rc::clone(&backing), len(64), align(8)));
-    grant_no_more_than(&ground, HEADER + 4 * 64);
+    let pool = Rc::new(PoolAllocator::fixed(Rc::clone(&backing), len(72), align(8)));
+    grant_no_more_than(&ground, HEADER + 4 * 72);
     pool.add_capacity(4).unwrap();
     let (hook, inner) = (Rc::clone(&pool), Rc::new(Cell::new(None)));
     let answer = Rc::clone(&inner);
-    grant_no_more_than(&ground, 4 * 64);
+    grant_no_more_than(&ground, 4 * 72);
     at_next(&backing, "grown", move || answer.set(Some(hook.add_capacity(100).is_ok())));
     pool.add_capacity(4).unwrap();
     done(&backing);
     assert_eq!(inner.get(), Some(false), "nothing fits, and the backing is being asked already");
     assert_eq!((pool.free_items(), pool.held_bytes()), (8, ground.held()));
-    let items: Vec<_> = (0..8u8).map(|fill| block(&pool, 64, fill)).collect();
-    assert!(pool.alloc(len(64), align(8)).is_err(), "closed again");
+    let items: Vec<_> = (0..8u8).map(|fill| block(&pool, 72, fill)).collect();
+    assert!(pool.alloc(len(72), align(8)).is_err(), "closed again");
     items.iter().zip(0..).for_each(|(item, fill)| assert_all(item, fill));
 }
 

@@ -354,11 +354,22 @@ fn region(number: usize) -> NonNull<u8> {
     NonNull::new(std::ptr::without_provenance_mut(number * BYTES)).expect("not the zeroth")
 }
 
+/// Returns the bytes of the larger table that is wanted.
+///
+/// # Safety
+/// One thread writes, and no region is looked into.
+unsafe fn enter(registry: &Registry<BYTES>, number: usize) -> Option<NonZeroUsize> {
+    // SAFETY: the caller's promise.
+    assert!(unsafe { registry.reserve() }, "there is a place");
+    // SAFETY: the caller's promise.
+    unsafe { registry.insert(region(number)) }
+}
+
 /// Regions are entered until the table is replaced, and others struck, while a thread asks for one that stays.
 fn registry() {
     let registry: Arc<Registry<BYTES>> = Arc::new(Registry::new());
     // SAFETY: no other thread yet, and no region is looked into.
-    (1..=8).for_each(|number| unsafe { registry.insert(region(number)) }.expect("room for half of sixteen"));
+    (1..=8).for_each(|number| assert_eq!(unsafe { enter(&registry, number) }, None, "half of sixteen"));
     let other = Arc::clone(&registry);
     let thread = thread::spawn(move || {
         for _ in 0..2 {
@@ -367,13 +378,11 @@ fn registry() {
         assert!(!other.contains(region(19)), "a region that is not there is not found");
     });
     // SAFETY: one thread writes.
-    let bytes = unsafe { registry.insert(region(9)) }.expect_err("half of the table is used");
+    let bytes = unsafe { enter(&registry, 9) }.expect("more than half of the table is used");
     let words = vec![0usize; bytes.get() / size_of::<usize>() + 1].leak();
     let memory = NonNull::from(words).cast::<u8>();
     // SAFETY: one thread writes; the memory is large enough, and is never given back.
     assert!(unsafe { registry.install(memory, bytes) });
-    // SAFETY: one thread writes.
-    unsafe { registry.insert(region(9)) }.expect("there is room now");
     // SAFETY: one thread writes, and no region has a block.
     unsafe { registry.remove(region(2)) };
     // SAFETY: as above.

@@ -8,7 +8,7 @@ use std::{cell::Cell, collections::VecDeque, num::NonZeroUsize, ptr::NonNull, rc
 use proptest::prelude::*;
 use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns, PageSize, Stats, SystemAllocator};
-use terrace_heap::{ArenaAllocator, SmpAllocator, StatsAllocator};
+use terrace_heap::{ArenaAllocator, FailingAllocator, SmpAllocator, StatsAllocator};
 use terrace_sync::{NoSlots, Slots};
 
 const SMALL: usize = 64 << 10;
@@ -155,6 +155,34 @@ fn a_refused_first_block_leaves_an_arena_as_it_was() {
             }
         }
     }
+}
+
+/// So many regions and large blocks that the tables of both grow, with one, some or all calls of the arena refused from the
+/// n-th on. What was granted stays granted, and a table that was refused is asked for again.
+#[test]
+fn a_request_refused_while_the_tables_grow_leaves_an_arena_as_it_was() {
+    let mut refusals = 0;
+    for first in 0..110 {
+        for window in [1, 3, u64::MAX - first] {
+            let arena = ArenaAllocator::new(SystemAllocator);
+            let failing = FailingAllocator::new(&arena);
+            failing.refuse_allocs(first..first + window);
+            let smp = SmpAllocator::<_, _, SMALL>::with_region_size(&failing, NoSlots);
+            for number in 0..90 {
+                let bytes = if number % 2 == 0 { 30_000 } else { 70_000 };
+                let before = (arena.held_bytes(), arena.used_bytes());
+                if smp.alloc(len(bytes), Alignment::ONE).is_err() {
+                    refusals += 1;
+                    let after = (arena.held_bytes(), arena.used_bytes());
+                    assert_eq!(after, before, "{bytes} bytes, block {number}, refused from {first} on, {window} times");
+                }
+            }
+            if window == 1 {
+                assert!(failing.allocs() > 45 + 20 + 4, "regions, large blocks, and two tables of each");
+            }
+        }
+    }
+    assert!(refusals > 1000, "{refusals}");
 }
 
 /// Where there can be no slots, blocks go from their slabs and back to them.

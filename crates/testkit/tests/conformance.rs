@@ -4,8 +4,8 @@ use std::{num::NonZeroUsize, ptr::NonNull};
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_frame::{
-    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Order,
-    Region,
+    BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Counts, FrameAllocator, Frames, HybridAllocator, MemoryMap,
+    Order, Region, StatsFrames, TrackedFrames,
 };
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
@@ -374,10 +374,17 @@ fn regions_keep_the_contract() {
     let bitmap = |map: &MemoryMap| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory");
     let buddy = |map: &MemoryMap| BuddyAllocator::new_in(map, Order::MIN, &SystemAllocator).expect("memory");
     let classic = |map: &MemoryMap| ClassicBuddyAllocator::new_in(map, &SystemAllocator).expect("memory");
+    let tracked = |map: &MemoryMap| TrackedFrames::new_in(hybrid(map), &SystemAllocator, &[]).expect("memory");
+    static COUNTS: [Counts; 1] = [Counts::new()];
     conformance::all(|_, check| region(hybrid, |region| check(&region)));
     conformance::all(|_, check| region(bitmap, |region| check(&region)));
     conformance::all(|_, check| region(buddy, |region| check(&region)));
     conformance::all(|_, check| region(classic, |region| check(&region)));
+    conformance::all(|_, check| region(tracked, |region| check(&region)));
+    conformance::all(|_, check| {
+        region(|map| StatsFrames::new(bitmap(map), &COUNTS).expect("a table"), |region| check(&region))
+    });
+    conformance::clause_6_threads(|_, check| region(tracked, |region| check(&region)));
     conformance::clause_6_threads(|_, check| region(hybrid, |region| check(&region)));
     conformance::clause_6_freed_elsewhere(|_, check| region(hybrid, |region| check(Box::new(region))));
     conformance::clause_7_moving_it_moves_no_block(|_, check| {

@@ -4,6 +4,8 @@
 //! ```text
 //! TERRACE_PROGRAMS=10000 cargo test --release -p terrace-testkit --test matrix -- --nocapture
 //! ```
+//!
+//! That takes hours; `TERRACE_FROM=100` goes on with the pair that has that number, counted from 0 in the order of the lines.
 
 use std::{
     cell::Cell,
@@ -18,7 +20,7 @@ use std::{
 
 use terrace_core::{Alignment, Allocator, SystemAllocator};
 use terrace_frame::{
-    BitmapAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Region,
+    BitmapAllocator, ClassicBuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Region, TrackedFrames,
 };
 use terrace_heap::{
     AffixAllocator, ArenaAllocator, BucketizeAllocator, BufferFirstAllocator, Call, DebugAllocator, DebugConfig,
@@ -195,7 +197,7 @@ fn region<F: FrameAllocator>(make: impl FnOnce(&MemoryMap) -> F, check: &mut Che
 const REGION: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// Allocators that stand on nothing.
-const ALONE: [Base; 14] = [
+const ALONE: [Base; 15] = [
     ("fixed", |start, check| check(&FixedBufferAllocator::new(start.buffer().bytes()))),
     ("sync_fixed", |start, check| check(&SyncFixedBuffer::new(start.buffer().bytes()))),
     ("inline", |_, check| check(&&InlineBuffer::<INLINE>::new())),
@@ -222,6 +224,10 @@ const ALONE: [Base; 14] = [
     ("region(classic)", |_, check| {
         region(|map| ClassicBuddyAllocator::new_in(map, &SystemAllocator).expect("memory"), check);
     }),
+    ("region(tracked(bitmap))", |_, check| {
+        let bitmap = |map: &MemoryMap| BitmapAllocator::new_in(map, &SystemAllocator).expect("memory");
+        region(|map| TrackedFrames::new_in(bitmap(map), &SystemAllocator, &[]).expect("memory"), check);
+    }),
 ];
 
 /// Runs one pair; the cell says how many programs and runs passed. Without the variable few, since there are many pairs.
@@ -245,8 +251,12 @@ fn over(base: &Base, layer: &Layer) -> Result<String, String> {
 /// The cells of all pairs, row by row, then of those that stand alone; as many at a time as there are processors.
 fn cells() -> Vec<Result<String, String>> {
     let pairs: Vec<_> = LAYERS.iter().flat_map(|layer| BASES.iter().map(move |base| (base, layer))).collect();
-    let (next, count) = (AtomicUsize::new(0), pairs.len() + ALONE.len());
-    let done = Mutex::new(vec![Err("not run".to_owned()); count]);
+    let from =
+        std::env::var("TERRACE_FROM").map_or(0, |from| from.parse().expect("TERRACE_FROM is the number of a pair"));
+    let (next, count) = (AtomicUsize::new(from), pairs.len() + ALONE.len());
+    let mut cells = vec![Err("not run".to_owned()); count];
+    cells.iter_mut().take(from).for_each(|cell| *cell = Ok("before".to_owned()));
+    let done = Mutex::new(cells);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
             scope.spawn(|| {

@@ -9,7 +9,9 @@
 //!
 //! - **I1** An entry is a live block of the backing; its address is a multiple of [`PAGE`], whose low bits hold the
 //!   alignment's logarithm. An address of 0 is no entry.
-//! - **I2** `entries + reserved` is at most three quarters of the table.
+//! - **I2** `entries + reserved` is less than the table's places, so that every probe ends. Past three quarters a larger table
+//!   is asked for, after the block that needed it has come: so no refusal comes behind a grant (clause 3), and a table that is
+//!   refused only makes probes longer.
 //! - **I3** A block is struck before it goes back or moves, and entered after it came: the backing may give the
 //!   address to somebody else at once.
 //!
@@ -64,13 +66,22 @@ impl Book {
         Self { table: ptr::null_mut(), places: FIRST, first: [NONE; FIRST], entries: 0, reserved: 0, bytes: 0 }
     }
 
-    /// Makes sure of room for one more. `Err`: a table of so many bytes has to be [installed](Self::install) first.
-    pub(crate) fn reserve(&mut self) -> Result<(), NonZeroUsize> {
-        if (self.entries + self.reserved + 1) * 4 > self.places * 3 {
-            return Err(NonZeroUsize::MIN.saturating_add(self.places * 2 * size_of::<Entry>() - 1));
-        }
-        self.reserved += 1;
-        Ok(())
+    /// Keeps a place for a block that is still to be asked for. `false`: there is none.
+    pub(crate) fn reserve(&mut self) -> bool {
+        let room = self.entries + self.reserved + 1 < self.places;
+        self.reserved += usize::from(room);
+        room
+    }
+
+    /// Gives up a place that was [reserved](Self::reserve).
+    pub(crate) fn give_up(&mut self) {
+        self.reserved -= 1;
+    }
+
+    /// The bytes of a larger table, where one is to be [installed](Self::install) now.
+    pub(crate) fn wanted(&self) -> Option<NonZeroUsize> {
+        let bytes = NonZeroUsize::new(self.places * 2 * size_of::<Entry>())?;
+        ((self.entries + self.reserved) * 4 > self.places * 3).then_some(bytes)
     }
 
     /// Takes a larger table; what is to be given back comes out: the former table, or this one if the book's is as large.
@@ -109,7 +120,7 @@ impl Book {
         Some((NonNull::new(former)?.cast(), former_bytes))
     }
 
-    /// Enters a block for which room was [reserved](Self::reserve).
+    /// Enters a block for which a place was [reserved](Self::reserve).
     pub(crate) fn enter(&mut self, address: NonNull<u8>, large: Large) {
         debug_assert!(self.reserved > 0 && address.addr().get().is_multiple_of(PAGE));
         self.reserved -= 1;

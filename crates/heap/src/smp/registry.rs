@@ -9,7 +9,9 @@
 //! look there. Writers are under the lock of `pages.rs`; readers are not.
 //!
 //! - **I1** A table's entries are 0, never used; 1, used no more; or a region's address. A probe ends at a 0.
-//! - **I2** A table's length is a power of two; at most half of it is not 0.
+//! - **I2** A table's length is a power of two; an entry at least is 0, so that every probe ends. Past a half a larger table is
+//!   asked for, after the region that needed it has come: so no refusal comes behind a grant (clause 3), and a table that is
+//!   refused only makes probes longer.
 //! - **I3** A table is given back only with the registry, so that a reader may be late. Each is twice the one before
 //!   it, so the former ones together are smaller than the last.
 //!
@@ -61,18 +63,25 @@ pub(crate) struct Registry<const BYTES: usize> {
     /// The table in use, where it is no longer `first`.
     table: AtomicPtr<Table>,
     first: [AtomicUsize; FIRST],
-    /// Entries that are not [`NEVER`]; the lock's.
-    used: UnsafeCell<usize>,
+    counts: UnsafeCell<Counts>,
 }
 
-// SAFETY: `used` is reached under the lock of `pages.rs`, by the promises of `insert`, `install` and `remove`.
+/// The lock's.
+struct Counts {
+    /// Entries that are not [`NEVER`].
+    used: usize,
+    /// Those that are still to come.
+    reserved: usize,
+}
+
+// SAFETY: `counts` is reached under the lock of `pages.rs`, by the promises of all who do.
 unsafe impl<const BYTES: usize> Sync for Registry<BYTES> {}
 
 impl<const BYTES: usize> Registry<BYTES> {
     terrace_sync::const_fn! {
         pub(crate) const fn new() -> Self {
             let first = terrace_sync::repeat!(AtomicUsize::new(NEVER); FIRST);
-            Self { table: AtomicPtr::new(ptr::null_mut()), first, used: UnsafeCell::new(0) }
+            Self { table: AtomicPtr::new(ptr::null_mut()), first, counts: UnsafeCell::new(Counts { used: 0, reserved: 0 }) }
         }
     }
 
@@ -101,19 +110,39 @@ impl<const BYTES: usize> Registry<BYTES> {
         false
     }
 
-    /// Enters a region. `Err`: a table of so many bytes has to be [installed](Self::install) first.
+    /// Keeps a place for a region that is still to be asked for. `false`: there is none.
     ///
     /// # Safety
     /// The caller has the lock of `pages.rs`.
-    pub(crate) unsafe fn insert(&self, region: NonNull<u8>) -> Result<(), NonZeroUsize> {
+    pub(crate) unsafe fn reserve(&self) -> bool {
+        // SAFETY: the caller has the lock.
+        let counts = unsafe { &mut *self.counts.get() };
+        let room = counts.used + counts.reserved + 1 < self.entries().len();
+        counts.reserved += usize::from(room);
+        room
+    }
+
+    /// Gives up a place that was [reserved](Self::reserve).
+    ///
+    /// # Safety
+    /// The caller has the lock of `pages.rs`.
+    pub(crate) unsafe fn give_up(&self) {
+        // SAFETY: the caller has the lock.
+        unsafe { (*self.counts.get()).reserved -= 1 };
+    }
+
+    /// Enters a region for which a place was [reserved](Self::reserve). Returns the bytes of a larger table, where one is to
+    /// be [installed](Self::install) now.
+    ///
+    /// # Safety
+    /// The caller has the lock of `pages.rs`.
+    pub(crate) unsafe fn insert(&self, region: NonNull<u8>) -> Option<NonZeroUsize> {
         let entries = self.entries();
         // SAFETY: the caller has the lock.
-        let used = unsafe { &mut *self.used.get() };
-        if *used * 2 >= entries.len() {
-            return Err(Table::bytes(entries.len() * 2));
-        }
-        *used += usize::from(enter::<BYTES>(entries, region.addr().get()));
-        Ok(())
+        let counts = unsafe { &mut *self.counts.get() };
+        counts.reserved -= 1;
+        counts.used += usize::from(enter::<BYTES>(entries, region.addr().get()));
+        (counts.used * 2 > entries.len()).then(|| Table::bytes(entries.len() * 2))
     }
 
     /// Replaces the table by an empty one of `bytes` bytes with the same regions. `false`: the table has become as large
@@ -139,7 +168,7 @@ impl<const BYTES: usize> Registry<BYTES> {
         let entries = unsafe { Table::entries(table) };
         let entered = self.regions().filter(|&region| enter::<BYTES>(entries, region)).count();
         // SAFETY: the caller has the lock.
-        unsafe { *self.used.get() = entered };
+        unsafe { (*self.counts.get()).used = entered };
         // Release: pairs with the Acquire of `entries`.
         self.table.store(table.as_ptr(), Ordering::Release);
         true
@@ -161,7 +190,7 @@ impl<const BYTES: usize> Registry<BYTES> {
         while is(last + 1, NEVER) && is(last, NO_MORE) {
             entries[last].store(NEVER, Ordering::Relaxed);
             // SAFETY: the caller has the lock.
-            unsafe { *self.used.get() -= 1 };
+            unsafe { (*self.counts.get()).used -= 1 };
             last = last.wrapping_sub(1) & mask;
         }
     }

@@ -16,23 +16,19 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
         self.book.lock(|tries| self.slots.pause(tries))
     }
 
-    /// Room in the book for one more block.
+    /// Gives the book a larger table, if there is one to be had.
+    #[cold]
     #[track_caller]
-    pub(super) fn reserve_entry(&self) -> Result<(), AllocError> {
-        loop {
-            let mut book = self.book();
-            let Err(bytes) = book.reserve() else { return Ok(()) };
-            drop(book);
-            let table = self.backing.alloc(bytes, Book::ALIGNMENT)?;
-            let mut book = self.book();
-            // SAFETY: a block of the backing, and ours.
-            let out = unsafe { book.install(table, bytes) };
-            drop(book);
-            if let Some((table, bytes)) = out {
-                let memory = NonNull::slice_from_raw_parts(table, bytes.get());
-                // SAFETY: a block of the backing, which the book gave up.
-                unsafe { self.backing.free(memory, Book::ALIGNMENT) };
-            }
+    fn grow_book(&self, bytes: NonZeroUsize) {
+        let Ok(table) = self.backing.alloc(bytes, Book::ALIGNMENT) else { return };
+        let mut book = self.book();
+        // SAFETY: a block of the backing, and ours.
+        let out = unsafe { book.install(table, bytes) };
+        drop(book);
+        if let Some((table, bytes)) = out {
+            let memory = NonNull::slice_from_raw_parts(table, bytes.get());
+            // SAFETY: a block of the backing, which the book gave up.
+            unsafe { self.backing.free(memory, Book::ALIGNMENT) };
         }
     }
 
@@ -64,15 +60,21 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             return Ok(block);
         }
         let alignment = alignment.max(PAGE_ALIGNMENT);
-        let block =
-            if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) }?;
-        // The block first: where the room for the entry is refused, it goes back, and nothing is left behind.
-        if self.reserve_entry().is_err() {
-            // SAFETY: the block from above.
-            unsafe { self.backing.free(NonNull::slice_from_raw_parts(block, len.get()), alignment) };
+        if !self.book().reserve() {
             return Err(AllocError);
         }
-        self.book().enter(block, Large { len, alignment });
+        let block = if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) };
+        let mut book = self.book();
+        let Ok(block) = block else {
+            book.give_up();
+            return Err(AllocError);
+        };
+        book.enter(block, Large { len, alignment });
+        let wanted = book.wanted();
+        drop(book);
+        if let Some(bytes) = wanted {
+            self.grow_book(bytes);
+        }
         Ok(block)
     }
 

@@ -1,7 +1,7 @@
 //! Pages: runs for slabs and for the slot table, regions from the backing, and what is idle back to it.
 //!
-//! The backing is called without a lock (clause 10). What a refused request has taken goes back before the refusal is passed on
-//! (clause 3): the region is asked for first, since it is what most often is refused.
+//! The backing is called without a lock (clause 10). Every request makes one call of it that may be refused for good (clause 3):
+//! what it asks for beyond, tables, comes behind what it needs, and is done without where it is refused.
 
 use core::{
     num::NonZeroUsize,
@@ -39,37 +39,50 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) fn add_region(&self) -> Result<(), AllocError> {
         let len = const { NonZeroUsize::new(BYTES).expect("a region has bytes") };
         let alignment = const { Alignment::new(BYTES).expect("a region is a power of two") };
+        let state = self.state();
+        // SAFETY: under the lock.
+        let room = unsafe { self.pages.registry.reserve() };
+        drop(state);
+        if !room {
+            return Err(AllocError);
+        }
         // Where pages are decommitted, clean ones are zero, those of a new region too.
         let start = match self.decommit {
             Some(_) => self.backing.alloc_zeroed(len, alignment),
             None => self.backing.alloc(len, alignment),
-        }?;
+        };
         // SAFETY: a block of the backing, and ours.
-        let region = unsafe { Region::<BYTES>::create(start) };
-        loop {
-            let mut state = self.state();
+        let region = start.map(|start| unsafe { Region::<BYTES>::create(start) });
+        let mut state = self.state();
+        let Ok(region) = region else {
             // SAFETY: under the lock.
-            let entered = unsafe { self.pages.registry.insert(start) };
-            let Err(bytes) = entered else {
-                state.regions += 1;
-                state.list(region);
-                return Ok(());
-            };
-            drop(state);
-            let Ok(table) = self.backing.alloc(bytes, registry::Table::ALIGNMENT) else {
-                // SAFETY: the block from above; nobody knows of it.
-                unsafe { self.backing.free(NonNull::slice_from_raw_parts(start, len.get()), alignment) };
-                return Err(AllocError);
-            };
-            let state = self.state();
-            // SAFETY: under the lock; a block of the backing, and ours.
-            let kept = unsafe { self.pages.registry.install(table, bytes) };
-            drop(state);
-            if !kept {
-                let memory = NonNull::slice_from_raw_parts(table, bytes.get());
-                // SAFETY: a block of the backing, and ours still.
-                unsafe { self.backing.free(memory, registry::Table::ALIGNMENT) };
-            }
+            unsafe { self.pages.registry.give_up() };
+            return Err(AllocError);
+        };
+        // SAFETY: under the lock.
+        let wanted = unsafe { self.pages.registry.insert(region.start()) };
+        state.regions += 1;
+        state.list(region);
+        drop(state);
+        if let Some(bytes) = wanted {
+            self.grow_registry(bytes);
+        }
+        Ok(())
+    }
+
+    /// Gives the registry a larger table, if there is one to be had.
+    #[cold]
+    #[track_caller]
+    fn grow_registry(&self, bytes: NonZeroUsize) {
+        let Ok(table) = self.backing.alloc(bytes, registry::Table::ALIGNMENT) else { return };
+        let state = self.state();
+        // SAFETY: under the lock; a block of the backing, and ours.
+        let kept = unsafe { self.pages.registry.install(table, bytes) };
+        drop(state);
+        if !kept {
+            let memory = NonNull::slice_from_raw_parts(table, bytes.get());
+            // SAFETY: a block of the backing, and ours still.
+            unsafe { self.backing.free(memory, registry::Table::ALIGNMENT) };
         }
     }
 

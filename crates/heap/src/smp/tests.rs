@@ -60,12 +60,13 @@ impl Drop for Memory {
 
 /// Enters a block as the allocator does.
 fn enter(book: &mut Book, memory: &mut Memory, at: NonNull<u8>, large: Large) {
-    while let Err(bytes) = book.reserve() {
+    assert!(book.reserve());
+    book.enter(at, large);
+    while let Some(bytes) = book.wanted() {
         let table = memory.get(bytes.get(), Book::ALIGNMENT.bytes());
         // SAFETY: so many bytes, which live as long as the book.
         let _ = unsafe { book.install(table, bytes) };
     }
-    book.enter(at, large);
 }
 
 #[test]
@@ -88,6 +89,43 @@ fn the_books_end_takes_a_few_steps_for_each_block() {
         assert_eq!(found.len(), blocks);
         assert!(steps <= 32 + 3 * blocks, "{steps} steps for {blocks} blocks");
     }
+}
+
+#[test]
+fn a_book_that_gets_no_larger_table_is_filled_but_for_one_place() {
+    let (mut book, large) = (Book::new(), Large { len: len(1), alignment: Alignment::ONE });
+    for number in 0..31 {
+        assert!(book.reserve());
+        book.enter(address(number, PAGE), large);
+        assert_eq!(book.wanted().is_some(), number >= 24, "{number}");
+    }
+    assert!(!book.reserve(), "and refuses before anybody is asked");
+    (0..31).for_each(|number| assert_eq!(book.get(address(number, PAGE)), Some(large)));
+    assert_eq!(book.get(address(40, PAGE)), None, "a probe ends");
+    assert_eq!(book.strike(address(7, PAGE), false), Some(large));
+    assert!(book.reserve());
+    book.give_up();
+    assert!(book.reserve());
+}
+
+#[test]
+fn a_registry_that_gets_no_larger_table_is_filled_but_for_one_place() {
+    let registry = Registry::<BYTES>::new();
+    for number in 0..15 {
+        // SAFETY: one thread.
+        assert!(unsafe { registry.reserve() });
+        // SAFETY: one thread; the regions are not looked into.
+        assert_eq!(unsafe { registry.insert(address(number, BYTES)) }.is_some(), number >= 8, "{number}");
+    }
+    // SAFETY: one thread.
+    assert!(!unsafe { registry.reserve() }, "and refuses before anybody is asked");
+    (0..17).for_each(|number| assert_eq!(registry.contains(address(number, BYTES)), number < 15));
+    for number in 0..15 {
+        // SAFETY: one thread; no region has a block.
+        unsafe { registry.remove(address(number, BYTES)) };
+    }
+    // SAFETY: one thread.
+    (0..15).for_each(|_| assert!(unsafe { registry.reserve() }, "what was struck leaves nothing behind at last"));
 }
 
 proptest! {
@@ -133,8 +171,11 @@ proptest! {
         for (op, number) in ops {
             let region = address(number, BYTES);
             if op < 3 && set.insert(number) {
+                // SAFETY: one thread.
+                let room = unsafe { registry.reserve() };
+                prop_assert!(room);
                 // SAFETY: one thread; the regions are not looked into.
-                while let Err(bytes) = unsafe { registry.insert(region) } {
+                if let Some(bytes) = unsafe { registry.insert(region) } {
                     let table = memory.get(bytes.get(), Table::ALIGNMENT.bytes());
                     // SAFETY: one thread; so many bytes, which live as long as the registry.
                     assert!(unsafe { registry.install(table, bytes) });
@@ -172,7 +213,9 @@ proptest! {
                         // SAFETY: a block as a region has to be, this test's alone.
                         let region = unsafe { Region::<BYTES>::create(start) };
                         // SAFETY: under the lock.
-                        if unsafe { pages.registry.insert(start) }.is_ok() {
+                        if unsafe { pages.registry.reserve() } {
+                            // SAFETY: under the lock. Nothing refuses a longer probe.
+                            let _ = unsafe { pages.registry.insert(start) };
                             state.regions += 1;
                             state.list(region);
                         }

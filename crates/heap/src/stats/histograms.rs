@@ -60,8 +60,10 @@ pub struct SizeClass {
 ///
 /// A place is what `#[track_caller]` names: the line that called the allocator, or the collection that did.
 pub struct Histograms<const SITES: usize> {
+    /// Blocks made with a length of the class.
     total: [AtomicU64; CLASSES],
-    live: [AtomicU64; CLASSES],
+    /// How many more of the class have ended, or left it, than have come to it from another one; below 0 where more have come.
+    gone: [AtomicU64; CLASSES],
     sites: Sites<SITES>,
 }
 
@@ -82,17 +84,18 @@ impl<const SITES: usize> Histograms<SITES> {
     pub const fn new() -> Self {
         Self {
             total: [const { AtomicU64::new(0) }; CLASSES],
-            live: [const { AtomicU64::new(0) }; CLASSES],
+            gone: [const { AtomicU64::new(0) }; CLASSES],
             sites: Sites::new(),
         }
     }
 
     pub(super) fn size_classes(&self) -> impl Iterator<Item = SizeClass> {
-        let counts = self.total.iter().zip(&self.live).map(|(total, live)| (total.load(Relaxed), live.load(Relaxed)));
-        let classes = counts.enumerate().map(|(class, (total_blocks, live_blocks))| SizeClass {
+        // `gone` first: what ends between the two looks counts as live still. What moves meanwhile may be missed, and then 0 is the least.
+        let counts = self.total.iter().zip(&self.gone).map(|(total, gone)| (gone.load(Relaxed), total.load(Relaxed)));
+        let classes = counts.enumerate().map(|(class, (gone, total_blocks))| SizeClass {
             longest: 1 << class,
             total_blocks,
-            live_blocks,
+            live_blocks: total_blocks.wrapping_sub(gone).cast_signed().max(0).cast_unsigned(),
         });
         classes.filter(|class| class.total_blocks != 0 || class.live_blocks != 0)
     }
@@ -113,20 +116,21 @@ impl<const SITES: usize> Default for Histograms<SITES> {
 }
 
 impl<const SITES: usize> Detail for Histograms<SITES> {
+    #[inline]
     fn made(&self, len: usize, site: &'static Location<'static>) {
         self.total[class(len)].fetch_add(1, Relaxed);
-        self.live[class(len)].fetch_add(1, Relaxed);
         self.sites.count(site, 1, len);
     }
 
+    #[inline]
     fn ended(&self, len: usize) {
-        self.live[class(len)].fetch_sub(1, Relaxed);
+        self.gone[class(len)].fetch_add(1, Relaxed);
     }
 
     fn resized(&self, old: usize, new: usize, site: &'static Location<'static>) {
         if class(old) != class(new) {
-            self.live[class(old)].fetch_sub(1, Relaxed);
-            self.live[class(new)].fetch_add(1, Relaxed);
+            self.gone[class(old)].fetch_add(1, Relaxed);
+            self.gone[class(new)].fetch_sub(1, Relaxed);
         }
         if new > old {
             self.sites.count(site, 0, new - old);
@@ -134,7 +138,9 @@ impl<const SITES: usize> Detail for Histograms<SITES> {
     }
 
     fn all_ended(&mut self) {
-        self.live = [const { AtomicU64::new(0) }; CLASSES];
+        for (total, gone) in self.total.iter_mut().zip(&mut self.gone) {
+            *gone.get_mut() = *total.get_mut();
+        }
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -74,15 +74,31 @@ impl<const ROWS: usize> Sites<ROWS> {
         Self { rows: [const { Row::new() }; ROWS], unlisted: Row::new() }
     }
 
+    #[inline]
     pub(super) fn count(&self, site: &'static Location<'static>, blocks: u64, bytes: usize) {
-        let hash = site.line().wrapping_mul(0x9E37_79B1) ^ site.column().wrapping_mul(0x85EB_CA6B);
-        let first = if ROWS == 0 { 0 } else { hash as usize % ROWS };
-        let (before, from) = self.rows.split_at(first);
-        let row = from.iter().chain(before).find(|row| row.is_of(site)).unwrap_or(&self.unlisted);
+        let first = self.first(site);
+        // As a rule the place has the first row: no call, and no look at what the pointer points to.
+        let row = match self.rows.get(first) {
+            Some(row) if ptr::eq(row.place.load(Relaxed), site) => row,
+            _ => self.row(site, first),
+        };
         if blocks != 0 {
             row.blocks.fetch_add(blocks, Relaxed);
         }
         row.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Where the search for a place begins.
+    #[inline]
+    fn first(&self, site: &'static Location<'static>) -> usize {
+        let hash = site.line().wrapping_mul(0x9E37_79B1) ^ site.column().wrapping_mul(0x85EB_CA6B);
+        if ROWS == 0 { 0 } else { hash as usize % ROWS }
+    }
+
+    #[inline(never)]
+    fn row(&self, site: &'static Location<'static>, first: usize) -> &Row {
+        let (before, from) = self.rows.split_at(first);
+        from.iter().chain(before).find(|row| row.is_of(site)).unwrap_or(&self.unlisted)
     }
 
     pub(super) fn unlisted(&self) -> (u64, u64) {
