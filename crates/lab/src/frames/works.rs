@@ -288,7 +288,7 @@ impl<'a, S: Subject> Player<'a, S> {
 
     /// Runs in a pack: all packs in flight together take half of this pair's share at most.
     fn pack(&self) -> usize {
-        ((self.share() / 2 >> self.task.order) / (IN_FLIGHT / PACK + 2)).clamp(1, PACK)
+        (((self.share() / 2) >> self.task.order) / (IN_FLIGHT / PACK + 2)).clamp(1, PACK)
     }
 }
 
@@ -304,8 +304,8 @@ struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Any seed but the one that this makes 0 of is as good as another.
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D | 1)
+        // Never 0, with which it would stand still.
+        Self((seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D) | 1)
     }
 
     #[inline(always)]
