@@ -1,7 +1,7 @@
 //! The JSON that `cargo lab demo` and `cargo lab bench` write has the shape that scripts rely on.
 //!
-//! `.ci/run` runs them and names their files in `TERRACE_DEMO_JSON`, `TERRACE_BENCH_JSON` and `TERRACE_SMP_JSON`; without that
-//! no file is checked, and the test says so. The checks themselves are tested on good and bad documents always.
+//! `.ci/run` runs them and names their files in `TERRACE_DEMO_JSON`, `TERRACE_BENCH_JSON`, `TERRACE_FRAMES_JSON` and
+//! `TERRACE_SMP_JSON`; without that no file is checked, and the test says so. The checks themselves are tested on good and bad documents always.
 
 use serde_json::{Value, json};
 
@@ -74,6 +74,25 @@ fn bench_mistakes(document: &Value) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with the rows of the group `frames`: more stands in them.
+fn frames_mistakes(document: &Value) -> Vec<String> {
+    let mut wrong = bench_mistakes(document);
+    for (index, row) in document.as_array().map_or(&[][..], Vec::as_slice).iter().enumerate() {
+        numbers(row, &["order", "threads"], &format!("[{index}]"), &mut wrong);
+        if row["figures"].as_object().is_none_or(|figures| figures.len() != 5) {
+            wrong.push(format!("[{index}].figures are not those of five contestants"));
+        }
+        for (name, figures) in row["figures"].as_object().into_iter().flatten() {
+            numbers(figures, &["median", "mean", "p99", "rounds"], &format!("[{index}].figures.{name}"), &mut wrong);
+        }
+        let ours = row["figures"]["terrace"]["median"].as_f64();
+        if ours.is_none() || ours != row["ours_ns"].as_f64() {
+            wrong.push(format!("[{index}].ours_ns is not our median"));
+        }
+    }
+    wrong
+}
+
 fn ratio_is_to_the_best_peer(row: &Value) -> bool {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let best = number(&row["peers"][row["best_peer"].as_str().unwrap_or_default()]);
@@ -137,9 +156,35 @@ fn a_bench_group_writes_what_scripts_rely_on() {
 }
 
 #[test]
+fn the_group_frames_writes_what_scripts_rely_on() {
+    let wrong = document("TERRACE_FRAMES_JSON").map_or_else(Vec::new, |document| frames_mistakes(&document));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_group_smp_writes_what_scripts_rely_on() {
     let wrong = document("TERRACE_SMP_JSON").map_or_else(Vec::new, |document| smp_mistakes(&document));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_mistake_in_a_row_of_frames_is_named() {
+    let figures = json!({"median": 50.0, "mean": 60.0, "p99": 90.0, "rounds": 1});
+    let good = json!([{"group": "frames", "cell": "order 0 bulk 1 thread", "order": 0, "threads": 1, "ours_ns": 50.0,
+        "peers": {"a": 100.0}, "best_peer": "a", "ratio": 0.5,
+        "figures": {"terrace": figures, "a": figures, "b": figures, "c": figures, "d": figures}}]);
+    assert_eq!(frames_mistakes(&good), Vec::<String>::new());
+    for (pointer, spoiled) in [
+        ("/0/order", json!(null)),
+        ("/0/figures/a/p99", json!(-1.0)),
+        ("/0/figures/terrace/median", json!(51.0)),
+        ("/0/figures", json!({"terrace": figures})),
+        ("/0/ratio", json!(0.6)),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).expect("the good document has it") = spoiled;
+        assert_eq!(frames_mistakes(&bad).len(), 1, "{pointer}");
+    }
 }
 
 #[test]

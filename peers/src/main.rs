@@ -12,6 +12,7 @@ mod cells;
 mod child;
 mod counting;
 mod fixed;
+mod frames;
 mod harness;
 mod layers;
 mod memops;
@@ -21,7 +22,7 @@ mod smp;
 
 use std::env;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use crate::{
@@ -62,6 +63,8 @@ enum Group {
     Arena,
     /// The fixed buffer beside bump-into, static-alloc and stalloc.
     Fixed,
+    /// The hybrid frame allocator beside bitmap-allocator and buddy_system_allocator.
+    Frames,
     /// Each combinator beside its backing alone.
     Layers,
     /// Copy, fill and compare beside the C library's.
@@ -79,6 +82,7 @@ impl Group {
         match self {
             Self::Arena => "arena",
             Self::Fixed => "fixed",
+            Self::Frames => "frames",
             Self::Layers => "layers",
             Self::Memops => "memops",
             Self::Page => "page",
@@ -95,7 +99,7 @@ impl Group {
             Self::Memops => &cells.memops,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
-            Self::Smp => &[], // Its cells, and all else, are its own.
+            Self::Frames | Self::Smp => &[], // Their cells, and all else, are their own.
         }
     }
 
@@ -107,14 +111,14 @@ impl Group {
             Self::Memops => memops::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
-            Self::Smp => Vec::new(),
+            Self::Frames | Self::Smp => Vec::new(),
         }
     }
 
     /// Requests to the backing, or system calls, of one repetition, where the group is about allocators.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<Option<f64>> {
         match self {
-            Self::Memops => Ok(None),
+            Self::Frames | Self::Memops => Ok(None),
             Self::Arena | Self::Fixed | Self::Layers | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);
@@ -133,8 +137,13 @@ fn main() -> Result<()> {
     }
     let arguments = Arguments::parse();
     let group = arguments.group;
-    if matches!(group, Group::Smp) {
-        return smp::run(&arguments.smp, &arguments.only, arguments.rounds);
+    match group {
+        Group::Smp => return smp::run(&arguments.smp, &arguments.only, arguments.rounds),
+        Group::Frames => {
+            ensure!(!arguments.instructions, "frames counts no instructions; leave --instructions out");
+            return frames::run(arguments.smp.quick, &arguments.only, arguments.rounds);
+        }
+        _ => {}
     }
     if let Some(level) = &arguments.level {
         memops::force(level)?;

@@ -6,8 +6,9 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    frames::works::Work,
     replay::{campaign::Threads, touch::Policy},
-    stack::{self, Stack},
+    stack::{self, Stack, frames::FrameWord},
 };
 
 /// Choose an allocator by evidence
@@ -39,6 +40,7 @@ pub enum Command {
     Replay(Replay),
     Compare(Compare),
     Bench(Bench),
+    Frames(Frames),
     /// One replay, for the lab's own use
     #[command(name = crate::replay::CHILD_WORD, hide = true)]
     ReplayChild {
@@ -189,16 +191,69 @@ Examples:
   cargo lab bench arena --json arena.json
   cargo lab bench arena -- --instructions
   cargo lab bench memops
+  cargo lab bench frames --json frames.json
+  cargo lab bench frames -- --only 'order 9 ,order 0 bulk' --rounds 21
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group: arena, fixed, layers, page, pool or smp
+    /// The group: arena, fixed, frames, layers, memops, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,
     /// Options of the benchmark itself, after `--`
     #[arg(last = true, value_name = "OPTION")]
     pub rest: Vec<OsString>,
+}
+
+/// Run workloads over allocators of page frames
+///
+/// Asks an allocator of frames for runs and gives them back, as kernels do: one at a time, in bulk, in a random mix, over
+/// an aged memory, from thread to thread, as a file cache does. The frames are numbers, so a memory of 64 GiB is
+/// simulated on any machine. Reports nanoseconds a call, refusals, the metadata's size, and what aging leaves of 2 MiB blocks
+/// beside first fit. On one thread the seed decides every frame that is handed out.
+#[derive(Debug, Args)]
+#[command(after_long_help = frames_help())]
+pub struct Frames {
+    /// The workloads [default: all]
+    #[arg(value_enum, value_name = "WORKLOAD")]
+    pub works: Vec<Work>,
+    /// An allocator of frames; give it several times to compare [default: hybrid]
+    #[arg(long, value_name = "FRAMES", value_parser = frame_word)]
+    pub over: Vec<FrameWord>,
+    /// The memory that is simulated; several times for several
+    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    pub size: Vec<String>,
+    /// The order of the runs of single, bulk and producer: 0 is 4 KiB, 9 is 2 MiB; several times for several
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub order: Vec<u32>,
+    /// Threads that work at once; aging has one, producer two at least
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Gets of each thread in each workload but aging
+    #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u32).range(1000..))]
+    pub ops: u32,
+    /// How often each is measured, in turn with the others
+    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Decides what is asked for
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+fn frame_word(text: &str) -> Result<FrameWord, String> {
+    FrameWord::named(text).ok_or_else(|| format!("there are {}", FrameWord::list()))
+}
+
+fn frames_help() -> String {
+    let words = stack::frames::FRAME_WORDS.map(|(word, _, meaning)| format!("\n  {word:<8} {meaning}")).concat();
+    format!(
+        "The allocators of frames:{words}\n  Each is a word of stacks too: cargo lab replay a.trace --over 'smp(region(1GiB, hybrid))'\n\n\
+         Examples:\n  cargo lab frames\n  cargo lab frames aging cache --over hybrid --over bitmap --size 64GiB\n  \
+         cargo lab frames bulk --order 0 --order 9 --threads 8 --json frames.json\n  \
+         cargo lab frames single --size 64MiB --size 64GiB"
+    )
 }
 
 /// What to read.

@@ -17,6 +17,7 @@
 //! ```text
 //! cli ─▶ commands ─┬─ record/   a program's calls into a trace
 //!                  ├─ open      a trace, or a text format imported on the way
+//!                  ├─ frames/   workloads over allocators of page frames
 //!                  ├─ replay/   the same calls again, over each stack, in processes of their own
 //!                  └─ report/   rows, the table, the sentence, JSON
 //! ```
@@ -26,6 +27,7 @@
 
 mod cli;
 mod commands;
+mod frames;
 mod json;
 mod open;
 mod own_memory;
@@ -84,6 +86,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(options) => done(commands::replay::run(&options)),
         Command::Compare(options) => done(commands::compare::run(&options)),
         Command::Bench(options) => done(commands::bench::run(&options)),
+        Command::Frames(options) => done(commands::frames::run(&options)),
         Command::ReplayChild { job } => done(replay::child::run(&job)),
     }
 }

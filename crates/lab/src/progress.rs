@@ -52,6 +52,22 @@ impl Progress {
         }
     }
 
+    /// What is known so far, several lines if need be, in place of what was shown before; on a terminal only.
+    pub fn show(&self, text: impl FnOnce() -> String) {
+        if !self.terminal {
+            return;
+        }
+        if self.bar.borrow().is_none() {
+            let style = ProgressStyle::with_template("{msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+            *self.bar.borrow_mut() = Some(ProgressBar::new_spinner().with_style(style));
+        }
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.set_message(text());
+            bar.tick();
+        }
+    }
+
     /// `done` of `all` parts of one thing.
     pub fn part(&self, what: &str, done: u64, all: u64) {
         if !self.terminal {

@@ -6,7 +6,7 @@ use std::{fs, io::Read, os::unix::fs::PermissionsExt, process::Stdio};
 
 use support::{Lab, said};
 
-const WORDS: [&str; 7] = ["demo", "record", "import", "info", "replay", "compare", "bench"];
+const WORDS: [&str; 8] = ["demo", "record", "import", "info", "replay", "compare", "bench", "frames"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -39,6 +39,7 @@ fn every_command_explains_itself_with_an_example() {
         "buffer_first(SIZE, STACK)",
         "pool(SIZE, STACK)",
         "stack(STACK)",
+        "region(SIZE, FRAMES)",
     ] {
         assert!(words.contains(word), "{word} is missing in {words}");
     }
@@ -70,6 +71,8 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
         &["\n        ^^^^", "did you mean page?", "fixed(SIZE)"],
     );
     assert_refused(&lab, &["replay", "t.trace", "--over", "fixed(0)"], 2, &["0 bytes", "for instance fixed(64KiB)"]);
+    let frames = ["replay", "t.trace", "--over", "smp(region(1GiB, hybird))"];
+    assert_refused(&lab, &frames, 2, &["\n                   ^^^^^^", "did you mean hybrid?"]);
     let small = ["replay", "t.trace", "--over", "smp(fixed(64KiB))"];
     assert_refused(&lab, &small, 2, &["pieces of 4MiB", "make it 8MiB at least"]);
     let peer = ["replay", "t.trace", "--over", "snmalloc"];

@@ -78,6 +78,11 @@ fn many_threads_replay_over_every_stack_without_an_error() {
         "smp(fixed(64MiB))",
         "buffer_first(64KiB, smp(page))",
         "pool(16KiB, page)",
+        "region(64MiB, hybrid)",
+        "smp(region(64MiB, hybrid))",
+        "arena(region(64MiB, bitmap))",
+        "debug(region(64MiB, buddy))",
+        "sync_arena(region(64MiB, classic))",
     ];
     let shared = [
         "page",
@@ -89,6 +94,10 @@ fn many_threads_replay_over_every_stack_without_an_error() {
         "debug(page)",
         "smp(debug(page))",
         "sync_arena(smp(page))",
+        "region(64MiB, hybrid)",
+        "smp(region(64MiB, hybrid))",
+        "debug(region(64MiB, buddy))",
+        "sync_arena(region(64MiB, classic))",
     ];
     let over = [&direct[..], &dynamic].concat();
     let mut arguments = vec!["replay", "t.trace"];

@@ -31,9 +31,9 @@ use self::{
 /// What may be asked of the group besides the cells and the rounds.
 #[derive(clap::Args)]
 pub struct Options {
-    /// smp: each cell shortened, for a look whether all works.
+    /// frames, smp: each cell shortened, for a look whether all works.
     #[arg(long)]
-    quick: bool,
+    pub quick: bool,
     /// smp: only these peers beside ours, by name, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     against: Vec<String>,

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::bench_smp;
+use super::{bench_frames, bench_smp};
 use crate::{
     cli::Bench,
     json::Sink,
@@ -66,6 +66,11 @@ pub fn run(options: &Bench) -> anyhow::Result<()> {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).context(unreadable)?;
         sink.write(&report)?;
         return sink.say(&bench_smp::text(&report)?);
+    }
+    if options.group == "frames" {
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).context(unreadable)?;
+        sink.write(&rows)?;
+        return sink.say(&bench_frames::text(&rows)?);
     }
     let cells: Vec<Cell> = serde_json::from_slice(&output.stdout).context(unreadable)?;
     sink.write(&cells)?;

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod bench_frames;
 mod bench_smp;
 pub mod compare;
 pub mod demo;
+pub mod frames;
 pub mod import;
 pub mod info;
 pub mod record;

@@ -249,7 +249,7 @@ impl Visitor for Weighing<'_> {
 }
 
 /// What it costs to look at the clock twice: the median of many.
-fn clock_cost() -> f64 {
+pub fn clock_cost() -> f64 {
     let mut costs = [0; 1001];
     for cost in &mut costs {
         let start = Instant::now();

@@ -17,7 +17,10 @@ use terrace_heap::{
 };
 use terrace_sys::ThreadSlots;
 
-use super::dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, debug, leak, pool};
+use super::{
+    dispatch::{Ground, Local, Shared, boxed, boxed_shared, buffer, buffer_ground, debug, leak, pool},
+    region,
+};
 use crate::stack::{
     Stack,
     combined::{Combined, Layer, MAX_BUCKETS},
@@ -128,6 +131,7 @@ fn owning(stack: &Stack, ground: Option<&mut Ground>) -> Box<dyn Owns + Send> {
             Box::new(FixedBufferAllocator::new(buffer(*bytes)))
         }
         Stack::BufferFirst(bytes, on) => Box::new(BufferFirstAllocator::new(buffer(*bytes), owning(on, ground))),
+        Stack::Region(bytes, frames) => region::region(*bytes, *frames, ground),
         Stack::Combined(combined) => match combined {
             Combined::Fallback(first, second) => {
                 let (one, two) = two(ground, |a| owning(first, a), |b| owning(second, b));
@@ -151,6 +155,7 @@ fn owning_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option<Box<dyn O
     Some(match stack {
         Stack::Smp(on) => Box::new(SmpAllocator::new(boxed_shared(on, ground)?, ThreadSlots)),
         Stack::SyncArena(on) => Box::new(SyncArena::new(boxed_shared(on, ground)?)),
+        Stack::Region(bytes, frames) => region::region(*bytes, *frames, ground),
         Stack::Combined(combined) => match combined {
             Combined::Fallback(first, second) => {
                 let (one, two) = two(ground, |a| owning_shared(first, a), |b| owning_shared(second, b));

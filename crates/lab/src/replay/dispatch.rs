@@ -19,7 +19,7 @@ use terrace_heap::{
 use terrace_sys::{PageAllocator, ThreadSlots};
 
 use super::{
-    combined,
+    combined, region,
     target::{Foreign, Ours, Target, Virtual},
 };
 use crate::stack::Stack;
@@ -43,7 +43,7 @@ pub fn is_dynamic(stack: &Stack) -> bool {
         Stack::Arena(backing) => !matches!(**backing, Stack::Page | Stack::System),
         Stack::Debug(backing) => !is_smp_page(backing),
         Stack::Smp(backing) | Stack::SyncArena(backing) | Stack::Lifo(backing) => **backing != Stack::Page,
-        Stack::BufferFirst(..) | Stack::Pool(..) | Stack::Combined(_) => true,
+        Stack::BufferFirst(..) | Stack::Pool(..) | Stack::Region(..) | Stack::Combined(_) => true,
     }
 }
 
@@ -135,6 +135,7 @@ pub(super) fn boxed_shared(stack: &Stack, ground: Option<&mut Ground>) -> Option
         Stack::Debug(backing) => Box::new(debug(boxed_shared(backing, ground)?)),
         Stack::SyncArena(backing) => Box::new(SyncArena::new(boxed_shared(backing, ground)?)),
         Stack::Arena(_) | Stack::Lifo(_) | Stack::Fixed(_) | Stack::BufferFirst(..) | Stack::Pool(..) => return None,
+        Stack::Region(bytes, frames) => region::region(*bytes, *frames, ground),
         Stack::Combined(combined) if combined.is_shared() => return combined::shared(combined, ground),
         Stack::Combined(_) => return None,
     })
@@ -162,7 +163,9 @@ pub(super) fn boxed(stack: &Stack, mut ground: Option<&mut Ground>) -> Local {
         }
         Stack::Pool(bytes, backing) => Box::new(pool(*bytes, boxed(backing, ground))),
         Stack::Combined(combined) => combined::local(combined, ground),
-        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) => unreachable!("threads may share it"),
+        Stack::Page | Stack::System | Stack::Mimalloc | Stack::Plugin(_) | Stack::Region(..) => {
+            unreachable!("threads may share it")
+        }
     }
 }
 
@@ -212,7 +215,7 @@ fn over_ground<A: Allocator + Send + Sync + 'static>(lowest: A, ground: Option<&
     }
 }
 
-fn counted<A: Allocator + 'static>(lowest: A, ground: &mut Ground) -> &'static StatsAllocator<A> {
+pub(super) fn counted<A: Allocator + 'static>(lowest: A, ground: &mut Ground) -> &'static StatsAllocator<A> {
     let counted: &'static StatsAllocator<A> = leak(StatsAllocator::new(lowest));
     *ground = Some(counted);
     counted
@@ -221,6 +224,9 @@ fn counted<A: Allocator + 'static>(lowest: A, ground: &mut Ground) -> &'static S
 pub(super) fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
+
+/// What the alignment of a region may take; its metadata are a 512th part at most.
+const REGION_SPARE: u64 = 16 << 20;
 
 /// Whether this process can reserve `stack`'s buffers, and count its items' bytes.
 pub fn can_hold(stack: &Stack) -> bool {
@@ -234,6 +240,7 @@ pub fn can_hold(stack: &Stack) -> bool {
         | Stack::SyncArena(backing)
         | Stack::Lifo(backing) => can_hold(backing),
         Stack::Fixed(bytes) => has_room(*bytes),
+        Stack::Region(bytes, _) => has_room(bytes.saturating_add(bytes / 256 + REGION_SPARE)),
         Stack::BufferFirst(bytes, backing) | Stack::Pool(bytes, backing) => has_room(*bytes) && can_hold(backing),
         Stack::Combined(combined) => combined.parts().into_iter().all(can_hold),
     }

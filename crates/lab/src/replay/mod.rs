@@ -19,6 +19,7 @@ mod null;
 mod order;
 mod os;
 pub mod program;
+mod region;
 mod target;
 mod threads;
 pub mod touch;

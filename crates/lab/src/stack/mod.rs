@@ -11,13 +11,15 @@
 #![forbid(unsafe_code)]
 
 pub mod combined;
+pub mod frames;
 mod parse;
 mod suggest;
 
 use std::fmt::{self, Write};
 
 use combined::Combined;
-pub use parse::ParseError;
+use frames::FrameWord;
+pub use parse::{ParseError, parse_size};
 
 /// Layers that may stand on one another in one expression; deeper is a mistake or an attack.
 pub const MAX_DEPTH: usize = 32;
@@ -49,6 +51,8 @@ pub enum Stack {
     BufferFirst(u64, Box<Stack>),
     /// `pool(SIZE, backing)`: items of so many bytes, for blocks of at most that length.
     Pool(u64, Box<Stack>),
+    /// `region(SIZE, FRAMES)`: so many bytes of pages, cut into frames.
+    Region(u64, FrameWord),
     /// Any combinator.
     Combined(Combined),
 }
@@ -70,7 +74,7 @@ impl Stack {
     /// Whether many threads may call it at once: what `Sync` says of its Rust type.
     pub fn is_shared(&self) -> bool {
         match self {
-            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) => true,
+            Self::Page | Self::System | Self::Mimalloc | Self::Plugin(_) | Self::Region(..) => true,
             Self::Smp(backing) | Self::Debug(backing) | Self::SyncArena(backing) => backing.is_shared(),
             Self::Arena(_) | Self::Lifo(_) | Self::Fixed(_) | Self::BufferFirst(..) | Self::Pool(..) => false,
             Self::Combined(combined) => combined.is_shared(),
@@ -100,7 +104,7 @@ impl Stack {
             }
             // What stands before a block is as long as its alignment is strict.
             Self::Debug(backing) => backing.too_small_for(bytes.saturating_mul(2)),
-            Self::Fixed(size) => (*size < bytes).then_some((self, bytes)),
+            Self::Fixed(size) | Self::Region(size, _) => (*size < bytes).then_some((self, bytes)),
             Self::BufferFirst(size, backing) => {
                 if *size < bytes {
                     backing.too_small_for(bytes)
@@ -139,6 +143,7 @@ impl fmt::Display for Stack {
             Self::Fixed(bytes) => write!(f, "fixed({})", Size(*bytes)),
             Self::BufferFirst(bytes, backing) => write!(f, "buffer_first({}, {backing})", Size(*bytes)),
             Self::Pool(bytes, backing) => write!(f, "pool({}, {backing})", Size(*bytes)),
+            Self::Region(bytes, frames) => write!(f, "region({}, {frames})", Size(*bytes)),
             Self::Combined(combined) => combined.fmt(f),
         }
     }
@@ -161,7 +166,7 @@ impl fmt::Display for Size {
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// How each word is written, and what it means.
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 12] = [
     ("page", "the operating system's pages, one mapping a block"),
     ("system", "the C library's malloc"),
     ("smp(STACK)", "the general-purpose allocator of Terrace, for any threads"),
@@ -172,6 +177,7 @@ const WORDS: [(&str, &str); 11] = [
     ("fixed(SIZE)", "one buffer of SIZE bytes, for instance fixed(64KiB)"),
     ("buffer_first(SIZE, STACK)", "one buffer, and STACK for what does not fit"),
     ("pool(SIZE, STACK)", "items of SIZE bytes, for blocks of at most that length"),
+    ("region(SIZE, FRAMES)", "SIZE bytes in frames of 4KiB; FRAMES: bitmap, buddy, classic or hybrid"),
     ("mimalloc", "the peer of that name (build with --features mimalloc)"),
 ];
 
@@ -195,7 +201,9 @@ fn plugins() -> Vec<&'static str> {
 
 /// Whether a word already means something, so that no plug-in can have it.
 pub fn is_taken(name: &str) -> bool {
-    parse::PEERS.contains(&name) || all_words().any(|(word, _)| word_of(word) == name)
+    parse::PEERS.contains(&name)
+        || FrameWord::named(name).is_some()
+        || all_words().any(|(word, _)| word_of(word) == name)
 }
 
 /// `smp` of `smp(STACK)`.
@@ -212,6 +220,9 @@ mod tests {
         let size = prop_oneof![1..=u64::MAX, (1u64..1 << 30).prop_map(|n| n << 10), Just(1u64 << 63)];
         let mut leaves =
             vec![Just(Stack::Page).boxed(), Just(Stack::System).boxed(), size.prop_map(Stack::Fixed).boxed()];
+        let region = (1u64..1 << 27, 0..frames::FRAME_WORDS.len())
+            .prop_map(|(count, which)| Stack::Region(count * frames::FRAME, frames::FRAME_WORDS[which].1));
+        leaves.push(region.boxed());
         if cfg!(feature = "mimalloc") {
             leaves.push(Just(Stack::Mimalloc).boxed());
         }
@@ -248,6 +259,8 @@ mod tests {
             ("debug(smp(page))", true),
             ("debug(arena(page))", false),
             ("sync_arena(fixed(64KiB))", false),
+            ("smp(region(64MiB, hybrid))", true),
+            ("arena(region(64MiB, hybrid))", false),
             ("stack(page)", false),
             ("pool(64, page)", false),
             ("buffer_first(64KiB, smp(page))", false),

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes := "page" | "system" | "mimalloc" | "fixed(" SIZE ")" | NAME
 //!        | "smp(" bytes ")" | "debug(" bytes ")" | "arena(" bytes ")" | "sync_arena(" bytes ")" | "stack(" bytes ")"
-//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | combined
+//!        | "buffer_first(" SIZE "," bytes ")" | "pool(" SIZE "," bytes ")" | "region(" SIZE "," frames ")" | combined
 //! SIZE  := NUMBER ["KiB" | "MiB" | "GiB"]            spaces are free
 //! NAME  := what the program has registered; the words above come first
 //! ```
@@ -13,10 +13,11 @@
 #![forbid(unsafe_code)]
 
 mod combined;
+mod region;
 
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
+use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, frames::FrameWord, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -60,6 +61,20 @@ pub fn parse(text: &str) -> Result<Stack, ParseError> {
     Ok(stack)
 }
 
+/// A number of bytes, as it stands in a stack: `64GiB`.
+///
+/// # Errors
+/// Where `text` is something else; the error shows the character.
+pub fn parse_size(text: &str) -> Result<u64, ParseError> {
+    let mut parser = Parser { text, chars: text.chars().collect(), at: 0 };
+    let bytes = parser.size("64GiB")?;
+    parser.skip_spaces();
+    if parser.at < parser.chars.len() {
+        return Err(parser.error(parser.at, 1, "the size ends before this", "remove the rest"));
+    }
+    Ok(bytes)
+}
+
 struct Parser<'a> {
     text: &'a str,
     chars: Vec<char>,
@@ -95,13 +110,17 @@ impl Parser<'_> {
                 let (size, backing) = self.size_and_backing("buffer_first(64KiB, page)", depth)?;
                 Ok(Stack::BufferFirst(size, backing))
             }
+            "region" => self.region(),
             "pool" => {
                 let (size, backing) = self.size_and_backing("pool(64, page)", depth)?;
                 Ok(Stack::Pool(size, backing))
             }
             _ => match super::plugins().into_iter().find(|name| *name == word) {
                 Some(name) => self.leaf(Stack::Plugin(name)),
-                None => self.combined(&word, depth).unwrap_or_else(|| Err(self.unknown(start, &word))),
+                None => self.combined(&word, depth).unwrap_or_else(|| match FrameWord::named(&word) {
+                    Some(frames) => Err(self.needs_a_region(start, frames)),
+                    None => Err(self.unknown(start, &word)),
+                }),
             },
         }
     }
@@ -282,6 +301,15 @@ mod tests {
     }
 
     #[test]
+    fn a_size_alone_is_read_to_its_end() {
+        assert_eq!(parse_size(" 64 GiB "), Ok(64 << 30));
+        let shown = |text: &str| parse_size(text).unwrap_err().to_string();
+        assert!(shown("64GB").contains("did you mean GiB?"));
+        assert!(shown("64GiB, page").contains("remove the rest"));
+        assert!(shown("").contains("no size stands here"));
+    }
+
+    #[test]
     fn an_empty_buffer_is_refused_with_the_remedy() {
         let shown = error("fixed(0)");
         assert!(shown.contains("at least 1") && shown.contains("\n        ^"), "{shown}");
@@ -348,7 +376,7 @@ mod tests {
 
     #[test]
     fn words_of_other_allocators_are_unknown() {
-        assert!(error("buddy").contains("buddy is no word of a stack; expected one of the words below"));
+        assert!(error("obstack").contains("obstack is no word of a stack; expected one of the words below"));
     }
 
     #[test]

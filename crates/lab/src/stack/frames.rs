@@ -1,0 +1,55 @@
+//! [`FrameWord`]: the words for allocators of frames, which `region(SIZE, FRAMES)` makes bytes of, and `lab frames` asks for frames.
+//!
+//! ```text
+//! region(1GiB, hybrid)      1 GiB of pages, cut into frames, handed out as bytes
+//! ```
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// Bytes of a frame: the sizes of regions are multiples of it.
+pub const FRAME: u64 = terrace_frame::FRAME_BYTES;
+
+/// An allocator of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameWord {
+    /// A bit for each frame, first fit.
+    Bitmap,
+    /// Powers of two, without lists.
+    Buddy,
+    /// Powers of two, by lists and a lock for each.
+    Classic,
+    /// The bitmap below 512 frames, the buddy from there on, a slot for each thread.
+    Hybrid,
+}
+
+/// All of them, and what each means.
+pub const FRAME_WORDS: [(&str, FrameWord, &str); 4] = [
+    ("bitmap", FrameWord::Bitmap, "a bit for each frame, first fit, any count"),
+    ("buddy", FrameWord::Buddy, "powers of two, lock-free, other counts with the tail given back"),
+    ("classic", FrameWord::Classic, "powers of two by lists, a lock for each order"),
+    ("hybrid", FrameWord::Hybrid, "bitmap below 512 frames, buddy from there on, a slot for each thread"),
+];
+
+/// The classic one's links reach so far.
+pub const CLASSIC_FRAMES: u64 = (1 << 28) - 2;
+
+impl FrameWord {
+    /// The one of that name.
+    pub fn named(word: &str) -> Option<Self> {
+        FRAME_WORDS.iter().find(|(name, ..)| *name == word).map(|(_, frames, _)| *frames)
+    }
+
+    /// The names, as a sentence lists them.
+    pub fn list() -> String {
+        let [first @ .., last] = FRAME_WORDS.map(|(name, ..)| name);
+        format!("{} and {last}", first.join(", "))
+    }
+}
+
+impl fmt::Display for FrameWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = FRAME_WORDS.iter().find(|(_, frames, _)| frames == self);
+        f.write_str(known.map_or("hybrid", |(name, ..)| name))
+    }
+}

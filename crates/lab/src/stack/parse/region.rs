@@ -1,0 +1,130 @@
+//! The part of the parser that reads regions of frames.
+//!
+//! ```text
+//! region := "region(" SIZE "," frames ")"          SIZE is a multiple of 4 KiB
+//! frames := "bitmap" | "buddy" | "classic" | "hybrid"
+//! ```
+//!
+//! Cost: one pass over the text.
+#![forbid(unsafe_code)]
+
+use super::{ParseError, Parser};
+use crate::stack::{
+    Size, Stack,
+    frames::{CLASSIC_FRAMES, FRAME, FRAME_WORDS, FrameWord},
+    suggest,
+};
+
+const EXAMPLE: &str = "region(1GiB, hybrid)";
+
+impl Parser<'_> {
+    /// What stands behind the word `region`.
+    pub(super) fn region(&mut self) -> Result<Stack, ParseError> {
+        self.expect('(', &format!("a size, as in {EXAMPLE}"))?;
+        self.skip_spaces();
+        let start = self.at;
+        let bytes = self.size(EXAMPLE)?;
+        let width = self.at - start;
+        if !bytes.is_multiple_of(FRAME) {
+            let message = format!("a region consists of frames of {}, and {bytes} is no multiple", Size(FRAME));
+            let near = bytes.checked_next_multiple_of(FRAME).unwrap_or(FRAME);
+            return Err(self.error(start, width, message, format!("write {}", Size(near))));
+        }
+        self.expect(',', &format!("a comma and an allocator of frames, as in {EXAMPLE}"))?;
+        let frames = self.frames()?;
+        if frames == FrameWord::Classic && bytes / FRAME > CLASSIC_FRAMES {
+            let remedy = format!("write a smaller size, or {EXAMPLE}");
+            return Err(self.error(start, width, "the links of classic do not reach so far", remedy));
+        }
+        self.expect(')', &format!("the end, as in {EXAMPLE}"))?;
+        Ok(Stack::Region(bytes, frames))
+    }
+
+    fn frames(&mut self) -> Result<FrameWord, ParseError> {
+        self.skip_spaces();
+        let start = self.at;
+        let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if let Some(frames) = FrameWord::named(&word) {
+            return Ok(frames);
+        }
+        let message = match word.as_str() {
+            "" => "an allocator of frames is missing here".into(),
+            word => format!("{word} is no allocator of frames"),
+        };
+        let remedy = match suggest::nearest(&word, FRAME_WORDS.map(|(name, ..)| name)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are {}", FrameWord::list()),
+        };
+        Err(self.error(start, word.chars().count().max(1), message, remedy))
+    }
+
+    /// For a word that stands where a stack should, and names an allocator of frames.
+    pub(super) fn needs_a_region(&self, start: usize, frames: FrameWord) -> ParseError {
+        let message = format!("{frames} hands out frames, not bytes");
+        let remedy = format!("put it into a region, as in region(1GiB, {frames})");
+        self.error(start, self.at - start, message, remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Stack::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn regions_are_read() {
+        for (text, stack) in [
+            ("region(1GiB, hybrid)", Stack::Region(1 << 30, FrameWord::Hybrid)),
+            ("region( 4KiB ,bitmap )", Stack::Region(4 << 10, FrameWord::Bitmap)),
+            ("region(8192,classic)", Stack::Region(8 << 10, FrameWord::Classic)),
+            (
+                "debug(smp(region(64MiB, buddy)))",
+                Stack::Debug(Box::new(Stack::Smp(Box::new(Stack::Region(64 << 20, FrameWord::Buddy))))),
+            ),
+        ] {
+            assert_eq!(Stack::parse(text), Ok(stack), "{text}");
+        }
+    }
+
+    #[test]
+    fn regions_that_lack_something_show_how_they_are_written() {
+        assert!(error("region").contains("expected a size, as in region(1GiB, hybrid)"));
+        assert!(error("region(hybrid)").contains("expected a number of bytes"));
+        assert!(error("region(1GiB)").contains("a comma and an allocator of frames, as in region(1GiB, hybrid)"));
+        assert!(error("region(1GiB, )").contains("there are bitmap, buddy, classic and hybrid"));
+        assert!(error("region(1GiB, hybrid, 4)").contains("the end, as in region("));
+        assert!(error("region(0, hybrid)").contains("at least 1"));
+        assert!(error("regoin(1GiB, hybrid)").contains("did you mean region?"));
+    }
+
+    #[test]
+    fn a_wrong_size_and_a_wrong_word_are_pointed_at() {
+        let shown = error("arena(region(5000, hybrid))");
+        assert!(shown.contains("5000 is no multiple; write 8KiB"), "{shown}");
+        assert!(shown.ends_with("\n               ^^^^"), "{shown}");
+        let shown = error("region(1GiB, hybird)");
+        assert!(shown.contains("hybird is no allocator of frames; did you mean hybrid?"), "{shown}");
+        assert!(shown.ends_with("\n               ^^^^^^"), "{shown}");
+        assert!(error("region(1GiB, page)").contains("page is no allocator of frames; there are bitmap"));
+        assert!(error("region(1024GiB, classic)").contains("do not reach so far; write a smaller size"));
+        assert!(error("region(18446744073709551615, hybrid)").contains("no multiple; write"));
+    }
+
+    #[test]
+    fn an_allocator_of_frames_alone_is_told_to_take_a_region() {
+        for word in FRAME_WORDS.map(|(name, ..)| name) {
+            let shown = error(&format!("smp({word})"));
+            assert!(shown.contains(&format!("as in region(1GiB, {word})")), "{shown}");
+        }
+    }
+
+    #[test]
+    fn smp_is_told_of_a_region_that_is_too_small_for_it() {
+        assert!(error("smp(region(4MiB, hybrid))").contains("region(4MiB, hybrid) has none; make it 8MiB"));
+        assert!(Stack::parse("smp(region(8MiB, hybrid))").is_ok());
+        assert!(Stack::parse("fallback(region(8MiB, hybrid), page)").is_ok(), "a region knows its blocks");
+    }
+}
