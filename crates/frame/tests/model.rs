@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, FrameError, Frames, HybridAllocator,
-    MemoryMap, Misuse, Order, Watermarks, ZoneConfig, ZonedAllocator,
+    MemoryMap, Misuse, Order, Request, Watermarks, ZoneConfig, ZonedAllocator,
 };
 use terrace_sync::{NoSlots, Slots};
 
@@ -165,5 +165,19 @@ fn storage_that_is_too_small_is_refused() {
                 FrameError::InvalidSize
             );
         }
+    }
+}
+
+/// Its first frame makes a run of two, its last one of eight.
+#[test]
+fn a_run_at_the_end_of_what_came_back_is_found() {
+    let map = MemoryMap::of(Frames::new(0, 24)).expect("a map");
+    let bitmap = BitmapAllocator::new_in(&map, &SystemAllocator).expect("memory");
+    let hybrid = HybridAllocator::new_in(&map, NoSlots, &SystemAllocator).expect("memory");
+    for frames in [&bitmap as &dyn FrameAllocator, &hybrid] {
+        assert_eq!(frames.alloc(&Request::frames(10)), Ok(Frames::new(0, 10)));
+        assert_eq!(frames.alloc(&Request::frames(7)), Ok(Frames::new(10, 7)));
+        assert_eq!(frames.free(Frames::new(10, 7)), Ok(()));
+        assert_eq!(frames.alloc_order(Order::new(3).expect("up to 20")), Ok(Frame(16)));
     }
 }
