@@ -177,7 +177,9 @@ fn a_run_at_the_end_of_what_came_back_is_found() {
     for frames in [&bitmap as &dyn FrameAllocator, &hybrid] {
         assert_eq!(frames.alloc(&Request::frames(10)), Ok(Frames::new(0, 10)));
         assert_eq!(frames.alloc(&Request::frames(7)), Ok(Frames::new(10, 7)));
+        let eight = Order::new(3).expect("up to 20");
+        assert_eq!(frames.alloc_order(eight), Err(FrameError::OutOfMemory));
         assert_eq!(frames.free(Frames::new(10, 7)), Ok(()));
-        assert_eq!(frames.alloc_order(Order::new(3).expect("up to 20")), Ok(Frame(16)));
+        assert_eq!(frames.alloc_order(eight), Ok(Frame(16)));
     }
 }
