@@ -1,8 +1,8 @@
 //! Pairs of `malloc` and `free`, to be counted from outside.
 //!
 //! ```console
-//! $ cargo build --release -p terrace-malloc && cargo build --release -p terrace-malloc --example pair
-//! $ LD_PRELOAD=target/release/libterrace_malloc.so valgrind --tool=callgrind target/release/examples/pair 101000 64
+//! $ cargo build --release -p terrace-malloc && cargo build --release -p terrace-malloc --example malloc_pair
+//! $ LD_PRELOAD=target/release/libterrace_malloc.so valgrind --tool=callgrind target/release/examples/malloc_pair 101000 64
 //! ```
 //!
 //! and with 1000: the difference is that of 100,000 rounds, of which the loop has 6 instructions.
