@@ -279,14 +279,16 @@ impl<'m> Blocks<'m> {
     }
 
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
-    /// the caller's and held: nobody else writes its words (B4), so plain stores do.
+    /// the caller's and held: nobody else writes its words (B4), so stores and a fence do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
         let first = self.first_word(block);
         let whole = count.div_ceil(WORD);
         if !count.is_multiple_of(WORD) {
             self.words.store(first + count / WORD, !0 << (count % WORD));
         }
-        self.words.store_whole(first + whole, WORDS - whole);
+        self.words.set_words(first + whole, WORDS - whole);
+        // Whoever has ended the hold since saw less than there is.
+        self.register(block);
     }
 
     /// Makes a run free, none of whose frames is, and which lies in one block.
@@ -379,6 +381,10 @@ impl<'m> Blocks<'m> {
                     self.index.clear_all(block);
                 }
                 if let Some(frame) = self.take(block, want) {
+                    if hold {
+                        // Whoever has ended the hold since may have registered the block before it was cleared.
+                        self.register(block);
+                    }
                     return Some(frame);
                 }
                 if hold {

@@ -126,7 +126,7 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
                 _ => owners::less(word, owner, count),
             };
             let Some((before, after)) = self.change(at, less) else {
-                self.add(owner, frames, done);
+                self.restore(owner, frames, done, demotions + ended);
                 return Err(Misuse::WrongOwner);
             };
             let was_huge = owners::wholly(before).is_some();
@@ -134,12 +134,21 @@ impl<'m, F: FrameAllocator> HugePages<'m, F> {
             ended += usize::from(was_huge && after == 0);
         }
         if let Err(misuse) = self.backing.free(frames) {
-            self.add(owner, frames, usize::MAX);
+            self.restore(owner, frames, usize::MAX, demotions + ended);
             return Err(misuse);
         }
         self.demotions.fetch_add(demotions, Ordering::SeqCst);
         self.ended.fetch_add(ended, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Adds again what a refused free has taken off, of whose blocks so many were the owner's. Where another thread has
+    /// changed that meanwhile, its own step saw the sums without the refused frames, and counted nothing.
+    #[cold]
+    fn restore(&self, owner: PageOwner, frames: Frames, blocks: usize, were: usize) {
+        let are = self.add(owner, frames, blocks);
+        self.promotions.fetch_add(are.saturating_sub(were), Ordering::SeqCst);
+        self.demotions.fetch_add(were.saturating_sub(are), Ordering::SeqCst);
     }
 
     /// Adds a run, or the part of it in its first `blocks`, to the sums; says how many blocks became the owner's by it.

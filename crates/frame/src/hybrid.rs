@@ -26,7 +26,8 @@
 //! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when
 //!   the buddy runs out.
 //! - **H5** Whoever marks a block or a word `HELD` puts it into a lane by a swap, and whom a swap gives it ends the hold.
-//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then.
+//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then. So whoever has taken a
+//!   hold, and changed what is behind it, looks at last whether it still holds, and registers what it does not.
 //!
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
@@ -35,8 +36,8 @@
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
 //! | alloc, up to 256 frames | 100: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
-//! | alloc, 1 block | 2 out of a held word, else 50 |
-//! | alloc, 2 to 64 blocks | 50 |
+//! | alloc, 1 block | 2 out of a held word, else 51 |
+//! | alloc, 2 to 64 blocks | 51 |
 //! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
 //! | free of up to 63 frames in a word | 3 to a held block; else 10, and 90 when the block became whole |
 //! | free of 64, 128, 256 frames | 90 |

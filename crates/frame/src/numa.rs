@@ -455,9 +455,12 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         if aligned { self.free_parts(Frames::of_order(start, order)) } else { Err(Misuse::NotARun) }
     }
 
-    /// A run that no node has alone (clause 5): all of its parts, or none.
+    /// A run of the pool, or one that nobody has alone (clause 5): all of its parts, or none.
     #[cold]
     fn free_parts(&self, run: Frames) -> Result<(), Misuse> {
+        if let Some(owner) = self.owner(run) {
+            return owner.free(run);
+        }
         if run.count == 0 || self.parts(run).any(|part| part.is_none()) || run.start.0.checked_add(run.count).is_none()
         {
             return Err(Misuse::Outside);

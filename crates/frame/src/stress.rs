@@ -43,6 +43,8 @@ std::thread_local! {
     static TOUCHED: Cell<usize> = const { Cell::new(0) };
     static NUMBER: Cell<usize> = const { Cell::new(0) };
     static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+    /// The same before a word of metadata is read or written, by claims or else.
+    static STOP_AT_WORD: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
 /// A number for each two of the racing threads: lanes are hints.
@@ -92,6 +94,9 @@ pub(crate) fn yield_from_now(seed: u8) {
 
 pub(crate) fn count_touched() {
     TOUCHED.with(|count| count.set(count.get() + 1));
+    if let Some(stop) = STOP_AT_WORD.take() {
+        STOP_AT_WORD.set(stop.step());
+    }
 }
 
 /// The words of metadata that `act` touched on this thread.

@@ -90,10 +90,11 @@ pub struct TrackedFrames<'m, F, B = ()> {
 }
 
 impl TrackedFrames<'_, ()> {
-    /// Bytes of storage that are enough for a backing whose span is so many frames, holes included: 8 a frame.
+    /// Bytes of storage that are enough for a backing whose span is so many frames, holes included: 8 a frame. Of more
+    /// frames than any storage has room for it is all that a `usize` holds.
     #[must_use]
     pub const fn metadata_bytes(frames: usize) -> usize {
-        frames.next_multiple_of(8) * 8 + 64
+        frames.div_ceil(8).saturating_mul(64).saturating_add(64)
     }
 }
 

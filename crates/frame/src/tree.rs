@@ -123,6 +123,10 @@ impl<'m> Tree<'m> {
                     self.index.clear_all(word);
                 }
                 if let Some(unit) = self.take_in(word, order, from, to) {
+                    if hold {
+                        // Whoever has ended the hold since may have registered the word before it was cleared.
+                        self.settle(word);
+                    }
                     return Some(unit);
                 }
                 if hold {

@@ -291,8 +291,9 @@ impl<'m, S: Slots + Clone, H: OnPressure> ZonedAllocator<'m, S, H> {
             if let Err(misuse) = zone.free(part) {
                 answer = Err(misuse);
             }
-            zone.settle(&self.hook);
         });
+        // When all of it is back: a hook is no part of a call that has begun.
+        self.ordinary().for_each(|zone| zone.settle(&self.hook));
         answer
     }
 

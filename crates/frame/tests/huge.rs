@@ -1,6 +1,7 @@
 //! Promotion and demotion: blocks that become one owner's and cease to be, against a list of owners, and in a race.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Barrier,
@@ -12,8 +13,8 @@ use std::{
 use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
-    Frame, FrameAllocator, FrameError, Frames, HugePages, HybridAllocator, MapEntry, MemoryMap, Misuse, PageOwner,
-    PageSize, Request, Watermarks, ZoneConfig, ZonedAllocator,
+    Frame, FrameAllocator, FrameError, Frames, HugeCounts, HugePages, HybridAllocator, MapEntry, MemoryMap, Misuse,
+    PageOwner, PageSize, Request, Watermarks, ZoneConfig, ZonedAllocator,
 };
 use terrace_sync::NoSlots;
 
@@ -112,6 +113,70 @@ fn what_is_not_the_owners_is_refused_and_nothing_changes() {
     assert_eq!(pages.alloc_for(owner(1), &Request::frames(0)), Err(FrameError::InvalidSize));
     let mut few = [0; 8];
     assert_eq!(HugePages::new(&frames, &mut few[..7]).expect_err("too little"), FrameError::InvalidSize);
+}
+
+/// Refuses what it is told to free, and has something done before.
+struct Refusing<'a>(&'a dyn FrameAllocator, Cell<Option<&'a dyn Fn()>>);
+
+// SAFETY: frames are those of the allocator behind it.
+unsafe impl FrameAllocator for Refusing<'_> {
+    fn alloc(&self, request: &Request) -> Result<Frames, FrameError> {
+        self.0.alloc(request)
+    }
+
+    fn free(&self, frames: Frames) -> Result<(), Misuse> {
+        match self.1.take() {
+            Some(meanwhile) => {
+                meanwhile();
+                Err(Misuse::AlreadyFree)
+            }
+            None => self.0.free(frames),
+        }
+    }
+
+    fn span(&self) -> Frames {
+        self.0.span()
+    }
+
+    fn total_frames(&self) -> usize {
+        self.0.total_frames()
+    }
+
+    fn free_frames(&self) -> usize {
+        self.0.free_frames()
+    }
+
+    fn is_free(&self, frame: Frame) -> bool {
+        self.0.is_free(frame)
+    }
+
+    fn manages(&self, frames: Frames) -> bool {
+        self.0.manages(frames)
+    }
+}
+
+/// Another thread makes a block whole, or ends it, between the two steps of a free that is refused.
+#[test]
+fn a_refused_free_hides_no_promotion_and_no_demotion() {
+    let frames = HybridAllocator::new_in(&map(), NoSlots, &SystemAllocator).expect("memory");
+    let backing = Refusing(&frames, Cell::new(None));
+    let mut words = storage();
+    let pages = HugePages::new(&backing, &mut words).expect("enough storage");
+    let run = pages.alloc_for(owner(1), &Request::frames(BLOCK).aligned(BLOCK)).expect("room");
+    let (last, other) = (Frames::new(run.start.0 + 511, 1), Frames::new(run.start.0 + 7, 1));
+    pages.free_for(owner(1), last).expect("theirs");
+    assert_eq!(pages.counts(), HugeCounts { huge: 0, promotions: 1, demotions: 1 });
+
+    let takes = || assert!(pages.alloc_for(owner(1), &Request::frames(1).within(last)).is_ok());
+    backing.1.set(Some(&takes));
+    assert_eq!(pages.free_for(owner(1), other), Err(Misuse::AlreadyFree));
+    assert_eq!((pages.owner(run.start), pages.counts().huge), (Some(owner(1)), 1));
+
+    let ends = || assert_eq!(pages.free_for(owner(1), last), Ok(()));
+    backing.1.set(Some(&ends));
+    assert_eq!(pages.free_for(owner(1), other), Err(Misuse::AlreadyFree));
+    assert_eq!(pages.owner(run.start), None);
+    assert_eq!(pages.counts(), HugeCounts { huge: 0, promotions: 2, demotions: 2 });
 }
 
 #[test]

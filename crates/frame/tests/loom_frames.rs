@@ -218,6 +218,38 @@ fn free_and_let_go() {
     assert_eq!(model.find(0), Some(3), "the frame is lost");
 }
 
+/// One ends the hold of another that has just come to it, with a block of the buddy, and fills it.
+fn fill_and_let_go() {
+    hold_and_let_go(BLOCK, |blocks| {
+        blocks.index.mark(0, index::HELD);
+        blocks.fill(0, 3);
+    });
+}
+
+/// The same, with a block that was found in the index, and is struck off there.
+fn find_and_let_go() {
+    hold_and_let_go(2, |blocks| {
+        let want = blocks::Want { count: 1, alignment: 0, from: 0, to: BLOCK };
+        assert_eq!(blocks.find(&want, 0, BLOCK_ORDER, true), Some(2), "nobody else takes any");
+    });
+}
+
+fn hold_and_let_go(free: usize, hold: fn(&Blocks<'static>)) {
+    let model = Bitmap::new(free);
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        if other.blocks.index.has(0, index::HELD) {
+            other.blocks.let_go(0);
+        }
+    });
+    hold(&model.blocks);
+    thread.join().unwrap();
+    // Held, it is its holder's to find, and ended with its lane.
+    if !model.blocks.index.has(0, index::HELD) {
+        assert_eq!(model.find(0), Some(3), "the frames are lost");
+    }
+}
+
 /// One item leaves a line of the index while another comes: the levels above still lead there.
 fn leave_and_come() {
     let index = Arc::new(Index::new(storage(index_words(64)), 64));
@@ -412,6 +444,8 @@ fn what_is_freed_is_found_beside_who_strikes_off() {
     check(BOUND, free_and_let_go);
     check(BOUND, leave_and_come);
     check(BOUND, free_words_and_strike_off);
+    check(BOUND, fill_and_let_go);
+    check(BOUND, find_and_let_go);
 }
 
 #[test]
@@ -471,6 +505,7 @@ fn a_put_stands_before_the_look_at_the_index() {
 #[test]
 fn words_that_are_stored_stand_before_the_look_at_the_index() {
     fails_without(("fence", Ordering::SeqCst), BOUND, free_words_and_strike_off);
+    fails_without(("fence", Ordering::SeqCst), BOUND, fill_and_let_go);
 }
 
 #[test]

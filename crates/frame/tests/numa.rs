@@ -301,6 +301,28 @@ fn a_run_over_two_nodes_goes_back_as_one_or_not_at_all() {
     assert_eq!(numa.free(whole), Err(Misuse::AlreadyFree));
 }
 
+/// Runs of the pool come back as those of a node, also where runs come back whole only.
+#[test]
+fn a_run_of_the_pool_comes_back_where_boundaries_are_kept() {
+    let classic = |start, count| {
+        let map = map_at(start, count);
+        NumaNode::new(&map, ClassicBuddyAllocator::new_in(&map, &SystemAllocator).expect("memory"))
+            .expect("its own map")
+    };
+    let (machine, pool) = ([classic(0, 8)], classic(4096, 8));
+    let mut counts = counts(1);
+    let numa = NumaAllocator::new(&machine, Distances::new(1, &[10]).unwrap(), &mut counts).unwrap();
+    let numa = numa.with_pool(&pool).unwrap();
+    let order = Order::new(2).expect("up to 20");
+    let runs: Vec<Frame> = core::iter::from_fn(|| numa.alloc_order(order).ok()).collect();
+    assert_eq!(runs, [0, 4, 4096, 4100].map(Frame));
+    assert_eq!(numa.free(Frames::new(4096, 2)), Err(Misuse::NotARun), "half of it");
+    assert_eq!(numa.free(Frames::of_order(runs[2], order)), Ok(()));
+    assert_eq!(numa.free(Frames::of_order(runs[2], order)), Err(Misuse::AlreadyFree));
+    assert_eq!(numa.free_order(runs[3], order), Ok(()));
+    assert_eq!(numa.free_frames(), 8);
+}
+
 /// A machine of random nodes, distances and a pool, and what is free in each.
 #[derive(Clone, Debug)]
 struct Machine {

@@ -395,6 +395,12 @@ fn hot_sites_come_first_and_the_rest_is_one() {
 }
 
 #[test]
+fn notes_of_more_frames_than_there_can_be_are_more_than_any_storage() {
+    assert_eq!(TrackedFrames::metadata_bytes(usize::MAX), usize::MAX);
+    assert_eq!(TrackedFrames::metadata_bytes(usize::MAX / 8), usize::MAX);
+}
+
+#[test]
 fn storage_that_is_too_small_is_refused() {
     let map = MemoryMap::of(Frames::new(32_767, 1001)).expect("a map");
     let bytes = TrackedFrames::metadata_bytes(1001);

@@ -311,6 +311,37 @@ fn a_hook_reclaims_through_the_allocator_itself() {
     }
 }
 
+/// Whether the frames on both sides of a zone's end were free when the hook heard of calm.
+struct Looks<'a> {
+    zones: &'a Cell<Option<&'a dyn FrameAllocator>>,
+    both_free: &'a RefCell<Vec<(ZoneType, bool)>>,
+}
+
+impl terrace_frame::OnPressure for Looks<'_> {
+    fn pressure(&self, now: &ZonePressure) {
+        if now.level == Pressure::Calm {
+            let zones = self.zones.get().expect("set before any call");
+            self.both_free.borrow_mut().push((now.zone, [4095, 4096].iter().all(|&at| zones.is_free(Frame(at)))));
+        }
+    }
+}
+
+#[test]
+fn a_hook_runs_when_a_run_of_two_zones_is_back_whole() {
+    let (zones_cell, both_free) = (Cell::new(None), RefCell::default());
+    let config =
+        ZoneConfig { normal: marks(10, 20, 40), dma: marks(10, 20, 40), dma_reserve: Some(0), ..ZoneConfig::default() };
+    let mut words = storage(&small(), &config);
+    let hook = Looks { zones: &zones_cell, both_free: &both_free };
+    let zones = ZonedAllocator::with_slots(&small(), &config, NoSlots, hook, &mut words).expect("zones");
+    zones_cell.set(Some(&zones));
+    for zone in [ZoneType::Dma, ZoneType::Normal] {
+        zones.alloc_urgent(zone, &Request::frames(4096)).expect("all of it");
+    }
+    assert_eq!(zones.free(Frames::new(4000, 200)), Ok(()));
+    assert_eq!(both_free.take(), [(ZoneType::Dma, true), (ZoneType::Normal, true)]);
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "Miri starts no process")]
 fn a_hook_that_panics_aborts() {

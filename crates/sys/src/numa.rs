@@ -276,9 +276,10 @@ fn each_part(
 
 /// Pages of a range.
 fn whole(range: NonNull<[u8]>) -> Result<usize, NumaUnavailable> {
-    let page = page_size();
-    let whole = range.cast::<u8>().addr().get().is_multiple_of(page) && range.len().is_multiple_of(page);
-    if whole { Ok(range.len() / page) } else { Err(NumaUnavailable::Range) }
+    let (page, start) = (page_size(), range.cast::<u8>().addr().get());
+    let whole = start.is_multiple_of(page) && range.len().is_multiple_of(page);
+    // A range is any pointer and any length: what would end behind the last address is not mapped.
+    if whole && start.checked_add(range.len()).is_some() { Ok(range.len() / page) } else { Err(NumaUnavailable::Range) }
 }
 
 /// Touches every page of a range on the node with that number, of which the pages come later too: all of them, or none. It is an error where

@@ -111,6 +111,17 @@ fn the_topology_is_the_one_that_was_ordered() {
     assert_eq!((&shape[..], topology.distances()), (nodes, distances));
 }
 
+/// They are no pages of anybody, so no call about them does anything but say so.
+#[test]
+fn a_range_that_ends_behind_the_last_address_is_refused() {
+    let start = NonNull::without_provenance((usize::MAX - (page_size() - 1)).try_into().unwrap());
+    let range = NonNull::slice_from_raw_parts(start, 2 * page_size());
+    assert_eq!(numa::places(range, |_| {}), Err(NumaUnavailable::Range));
+    assert_eq!(numa::migrate(range, 0), Err(NumaUnavailable::Range));
+    assert_eq!(numa::bind(range, &MemoryPolicy::Local), Err(NumaUnavailable::Range));
+    assert_eq!(numa::collapse(range), Err(NumaUnavailable::Range));
+}
+
 #[test]
 fn the_current_node_is_kept_and_forgotten() {
     let _turn = TURN.lock();

@@ -30,6 +30,7 @@ use core::{
     sync::atomic::{AtomicU8, Ordering},
 };
 use std::{
+    alloc::{Layout, alloc_zeroed},
     boxed::Box,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     vec,
@@ -312,6 +313,16 @@ fn filled(reservation: &Arc<Reservation>, area: Area, node: Option<usize>) -> Op
     NumaNode::new(&map, Filled { frames, reservation, node, offset, span, steps }).ok()
 }
 
+/// So many bytes, of which none is touched before it is used. `None`: there is no memory for them, where a `Box` would end the program.
+fn zeroes(count: usize) -> Option<Box<[AtomicU8]>> {
+    let layout = Layout::array::<AtomicU8>(count).ok().filter(|layout| layout.size() > 0)?;
+    // SAFETY: of more than no bytes.
+    let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    let all = NonNull::slice_from_raw_parts(start.cast(), count);
+    // SAFETY: of the global allocator, by the layout of such a slice; a zero is an `AtomicU8`.
+    Some(unsafe { Box::from_raw(all.as_ptr()) })
+}
+
 /// The machine's nodes, or one, and why there is no more.
 fn machine() -> (Topology, Option<NumaUnavailable>) {
     let placed = Topology::read().and_then(|topology| lets_pages_be_placed(&topology).map(|()| topology));
@@ -453,6 +464,7 @@ impl Base {
         let len = NonZeroUsize::new(areas.last()?.end)?;
         let step = Alignment::new(STEP)?;
         let reservation = Arc::new(Reservation::with_alignment(len, step).ok()?);
+        let owners = zeroes(len.get() / FRAME)?;
         let numbers: Vec<usize> = topology.nodes().iter().map(|node| node.number).collect();
         let placed = |&number: &usize| unplaced.is_none().then_some(number);
         let nodes = areas.iter().zip(&numbers).map(|(&area, number)| filled(&reservation, area, placed(number)));
@@ -468,8 +480,6 @@ impl Base {
             .and_then(|distances| NumaAllocator::with_slots(all, distances, ThreadSlots, words));
         // What is refused here, a torn matrix, has leaked a few words: it happens once.
         let numa = ManuallyDrop::new(Box::new(numa.ok()?));
-        // SAFETY: a zero is one. Zeroed memory of that length is not touched before it is used.
-        let owners = unsafe { Box::new_zeroed_slice(len.get() / FRAME).assume_init() };
         Some(Self { numa, nodes, distances, counts, reservation, owners, numbers, unplaced })
     }
 

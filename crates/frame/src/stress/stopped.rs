@@ -13,8 +13,8 @@ use std::{
     vec::Vec,
 };
 
-use super::{Numbers, STOP, map_for};
-use crate::{BitmapAllocator, BuddyAllocator, FrameAllocator, HybridAllocator, Order};
+use super::{Numbers, STOP, STOP_AT_WORD, map_for, touched};
+use crate::{BitmapAllocator, BuddyAllocator, FrameAllocator, Frames, HybridAllocator, MemoryMap, Order};
 
 /// Where a thread stops: after so many claims' steps, by sending that it has, until it hears anything.
 pub(super) struct Stop {
@@ -85,6 +85,50 @@ fn a_stopped_thread_stops_nobody() {
     goes_on_without(&BitmapAllocator::new(&map, &mut storage).expect("enough storage"), &ORDERS);
     let mut storage = vec![0; BuddyAllocator::metadata_bytes(count, Order::MIN) / 8];
     goes_on_without(&BuddyAllocator::new(&map, &mut storage).expect("enough storage"), &ORDERS);
+}
+
+/// A thread takes a hold, and at any of its steps another ends all holds and goes; when it has gone on, what it left of
+/// its block is still found, by whoever looks alone. Half of the blocks' frames are free at first, or all.
+#[test]
+fn a_hold_that_is_ended_while_it_is_taken_hides_nothing() {
+    let map = MemoryMap::of(Frames::new(0, 4 << 15)).expect("a map");
+    for (order, holes) in [(0, false), (0, true), (3, true), (7, true), (9, false)] {
+        let order = Order::new(order).expect("an order");
+        for steps in 0.. {
+            let mut storage = vec![0; HybridAllocator::metadata_bytes(map.count(), 8) / 8];
+            let frames = HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage");
+            if holes {
+                let all = Order::new(8).expect("an order");
+                let runs: Vec<_> = core::iter::from_fn(|| frames.alloc_order(all).ok()).collect();
+                runs.iter().step_by(2).for_each(|&run| assert_eq!(frames.free_order(run, all), Ok(())));
+                frames.drain();
+            }
+            let (stopped, has_stopped) = mpsc::channel();
+            let (goes_on, go_on) = mpsc::channel::<()>();
+            let looked_at = thread::scope(|scope| {
+                let goes_on = goes_on;
+                let thread = scope.spawn(|| {
+                    STOP_AT_WORD.set(Some(Stop { steps, stopped, go_on }));
+                    let (run, words) = touched(|| frames.alloc_order(order));
+                    STOP_AT_WORD.set(None);
+                    assert!(run.is_ok());
+                    words
+                });
+                if has_stopped.recv().is_ok() {
+                    frames.drain();
+                }
+                drop(goes_on);
+                thread.join().expect("no panic")
+            });
+            frames.drain();
+            let (free, least) = (frames.free_frames(), Order::MIN);
+            let found = core::iter::from_fn(|| frames.alloc_order(least).ok()).count();
+            assert_eq!(found, free, "{order:?}, holes {holes}, stopped after {steps} words");
+            if steps > looked_at {
+                break;
+            }
+        }
+    }
 }
 
 /// What the test above rests on: it ends where the stopped thread, or the others, panic.
