@@ -1,7 +1,7 @@
 //! The command line: words, options, and the help that teaches them.
 #![forbid(unsafe_code)]
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{error::Error, ffi::OsString, fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -36,7 +36,7 @@ pub enum Command {
     Demo(Demo),
     Record(Record),
     Import(Import),
-    Info(TraceInfo),
+    Info(Info),
     Replay(Replay),
     Compare(Compare),
     Bench(Bench),
@@ -118,17 +118,26 @@ pub struct Import {
     pub json: Json,
 }
 
-/// Print the figures of a trace
+/// Print the figures of a trace, or of this machine
 ///
-/// Counts events, threads, bytes and blocks: how much a program asks for, and how much of it is live at once.
+/// Of a trace it counts events, threads, bytes and blocks: how much a program asks for, and how much of it is live at once.
+/// With `--machine` it tells what the machine has: nodes of memory, their distances, huge pages, processors, SIMD.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   cargo lab info build.trace
-  cargo lab info build.trace --json -")]
-pub struct TraceInfo {
-    #[command(flatten)]
-    pub source: Source,
+  cargo lab info build.trace --json -
+  cargo lab info --machine")]
+pub struct Info {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    #[arg(required_unless_present = "machine")]
+    pub trace: Option<PathBuf>,
+    /// Take a trace whose end is missing for what it still holds
+    #[arg(long)]
+    pub partial: bool,
+    /// Tell of this machine, without a trace
+    #[arg(long)]
+    pub machine: bool,
     #[command(flatten)]
     pub json: Json,
 }
@@ -287,6 +296,18 @@ pub struct Json {
     #[arg(long = "json", value_name = "FILE")]
     pub path: Option<PathBuf>,
 }
+
+/// Options that exclude one another: the command line is wrong.
+#[derive(Debug)]
+pub struct Clash(pub &'static str);
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Clash {}
 
 /// Parses every text, so that a wrong one is found before any work.
 ///
