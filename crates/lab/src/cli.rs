@@ -1,12 +1,12 @@
 //! The command line: words, options, and the help that teaches them.
 #![forbid(unsafe_code)]
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{error::Error, ffi::OsString, fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    frames::works::Work,
+    frames::{nodes::policy::PolicyWord, works::Work},
     replay::{campaign::Threads, touch::Policy},
     stack::{self, Stack, frames::FrameWord},
 };
@@ -36,7 +36,7 @@ pub enum Command {
     Demo(Demo),
     Record(Record),
     Import(Import),
-    Info(TraceInfo),
+    Info(Info),
     Replay(Replay),
     Compare(Compare),
     Bench(Bench),
@@ -118,17 +118,26 @@ pub struct Import {
     pub json: Json,
 }
 
-/// Print the figures of a trace
+/// Print the figures of a trace, or of this machine
 ///
-/// Counts events, threads, bytes and blocks: how much a program asks for, and how much of it is live at once.
+/// Of a trace it counts events, threads, bytes and blocks: how much a program asks for, and how much of it is live at once.
+/// With `--machine` it tells what the machine has: nodes of memory, their distances, huge pages, processors, SIMD.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   cargo lab info build.trace
-  cargo lab info build.trace --json -")]
-pub struct TraceInfo {
-    #[command(flatten)]
-    pub source: Source,
+  cargo lab info build.trace --json -
+  cargo lab info --machine")]
+pub struct Info {
+    /// A recorded or imported trace, or a text or zip file that `import` reads
+    #[arg(required_unless_present = "machine")]
+    pub trace: Option<PathBuf>,
+    /// Take a trace whose end is missing for what it still holds
+    #[arg(long)]
+    pub partial: bool,
+    /// Tell of this machine, without a trace
+    #[arg(long)]
+    pub machine: bool,
     #[command(flatten)]
     pub json: Json,
 }
@@ -211,33 +220,47 @@ pub struct Bench {
 /// an aged memory, from thread to thread, as a file cache does. The frames are numbers, so a memory of 64 GiB is
 /// simulated on any machine. Reports nanoseconds a call, refusals, the metadata's size, and what aging leaves of 2 MiB blocks
 /// beside first fit. On one thread the seed decides every frame that is handed out.
+///
+/// With `--topology` the machine has nodes of memory, and the threads stand on those with processors: it reports where
+/// their frames came from under each policy, and draws what is free at the end.
 #[derive(Debug, Args)]
 #[command(after_long_help = frames_help())]
 pub struct Frames {
     /// The workloads [default: all]
-    #[arg(value_enum, value_name = "WORKLOAD")]
+    #[arg(value_enum, value_name = "WORKLOAD", conflicts_with = "topology")]
     pub works: Vec<Work>,
     /// An allocator of frames; give it several times to compare [default: hybrid]
-    #[arg(long, value_name = "FRAMES", value_parser = frame_word)]
+    #[arg(long, value_name = "FRAMES", value_parser = frame_word, conflicts_with = "topology")]
     pub over: Vec<FrameWord>,
     /// The memory that is simulated; several times for several
-    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", conflicts_with = "topology")]
     pub size: Vec<String>,
     /// The order of the runs of single, bulk and producer: 0 is 4 KiB, 9 is 2 MiB; several times for several
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=20))]
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=20), conflicts_with = "topology")]
     pub order: Vec<u32>,
-    /// Threads that work at once; aging has one, producer two at least
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub threads: u16,
+    /// Threads that work at once; aging has one, producer two at least [default: 1; with --topology one a node that has CPUs]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: Option<u16>,
     /// Gets of each thread in each workload but aging
     #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u32).range(1000..))]
     pub ops: u32,
     /// How often each is measured, in turn with the others
-    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "topology")]
     pub rounds: u16,
     /// Decides what is asked for
     #[arg(long, default_value = "1")]
     pub seed: u64,
+    /// A machine with nodes of memory, in a TOML file as shown below
+    #[arg(long, value_name = "FILE")]
+    pub topology: Option<PathBuf>,
+    /// Where frames come from: local, interleave, interleave=NODES, bind=NODES or preferred=NODE; several times to compare
+    /// [default: local]
+    #[arg(long, value_name = "POLICY", value_parser = PolicyWord::parse, requires = "topology")]
+    pub policy: Vec<PolicyWord>,
+    /// The part of all nodes' memory that the threads want to hold together
+    #[arg(long, value_name = "PERCENT", default_value = "60", requires = "topology")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub fill: u8,
     #[command(flatten)]
     pub json: Json,
 }
@@ -252,7 +275,11 @@ fn frames_help() -> String {
         "The allocators of frames:{words}\n  Each is a word of stacks too: cargo lab replay a.trace --over 'smp(region(1GiB, hybrid))'\n\n\
          Examples:\n  cargo lab frames\n  cargo lab frames aging cache --over hybrid --over bitmap --size 64GiB\n  \
          cargo lab frames bulk --order 0 --order 9 --threads 8 --json frames.json\n  \
-         cargo lab frames single --size 64MiB --size 64GiB"
+         cargo lab frames single --size 64MiB --size 64GiB\n  \
+         cargo lab frames --topology far.toml --policy local --policy bind=1 --fill 90\n\n\
+         A topology, here of a node with processors and one of memory alone; a row of distances for each node:\n  \
+         distances = [[10, 40], [40, 10]]\n  \
+         node = [{{ memory = \"4GiB\", cpus = 8 }}, {{ memory = \"16GiB\" }}]"
     )
 }
 
@@ -287,6 +314,18 @@ pub struct Json {
     #[arg(long = "json", value_name = "FILE")]
     pub path: Option<PathBuf>,
 }
+
+/// Options that exclude one another: the command line is wrong.
+#[derive(Debug)]
+pub struct Clash(pub &'static str);
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Clash {}
 
 /// Parses every text, so that a wrong one is found before any work.
 ///

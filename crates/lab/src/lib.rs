@@ -17,6 +17,7 @@
 //! ```text
 //! cli ─▶ commands ─┬─ record/   a program's calls into a trace
 //!                  ├─ open      a trace, or a text format imported on the way
+//!                  ├─ machine    what this machine has
 //!                  ├─ frames/   workloads over allocators of page frames
 //!                  ├─ replay/   the same calls again, over each stack, in processes of their own
 //!                  └─ report/   rows, the table, the sentence, JSON
@@ -29,6 +30,7 @@ mod cli;
 mod commands;
 mod frames;
 mod json;
+mod machine;
 mod open;
 mod own_memory;
 mod progress;
@@ -71,7 +73,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<stack::ParseError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<stack::ParseError>() || error.is::<cli::Clash>() { 2 } else { 1 })
         }
     }
 }

@@ -106,6 +106,26 @@ fn what_cannot_be_read_is_named_with_the_remedy() {
 }
 
 #[test]
+fn info_tells_of_the_machine() {
+    let lab = Lab::new();
+    lab.trace("t.trace", 1, 3);
+    let (said, figures) = lab.figures(&["info", "--machine"]);
+    let nodes = figures["nodes"].as_array().expect("nodes");
+    assert!(!nodes.is_empty() && figures["distances"].as_array().map(Vec::len) == Some(nodes.len()), "{figures}");
+    assert!(figures["page_bytes"].as_u64() >= Some(4096) && figures["simd"]["used"].is_string(), "{figures}");
+    assert!(
+        ["CPUs", "hugetlb", "transparent", "SIMD", "node "].iter().all(|word| said.out.contains(word)),
+        "{}",
+        said.out
+    );
+    assert!(said.out.lines().all(|line| line.chars().count() <= 80), "{}", said.out);
+    for clash in [&["info", "--machine", "t.trace"][..], &["info", "--machine", "--partial"]] {
+        assert_refused(&lab, clash, 2, &["reads no trace", "leave one of the two out"]);
+    }
+    assert_refused(&lab, &["info"], 2, &["<TRACE>"]);
+}
+
+#[test]
 fn a_place_that_cannot_be_written_is_found_before_the_work() {
     let lab = Lab::new();
     lab.trace("t.trace", 1, 3);

@@ -70,6 +70,57 @@ fn threads_share_the_memory() {
     }
 }
 
+/// The topology files that come along.
+fn topology(name: &str) -> String {
+    format!("{}/topologies/{name}.toml", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn threads_on_a_topology_get_frames_by_policy() {
+    let lab = Lab::new();
+    for (name, nodes) in [("eight", 8), ("cxl", 3)] {
+        let file = topology(name);
+        let arguments =
+            ["frames", "--topology", &file, "--policy", "local", "--policy", "interleave", "--ops", "1000", "--seed"];
+        let (said, figures) = lab.figures(&[&arguments[..], &["4", "--fill", "20"]].concat());
+        let policies = figures["policies"].as_array().expect("policies");
+        assert!(policies.iter().map(|one| one["policy"].as_str()).eq([Some("local"), Some("interleave")]), "{figures}");
+        assert_eq!(policies[0]["own_percent"].as_f64(), Some(100.0), "{figures}");
+        assert!(policies[1]["own_percent"].as_f64() < Some(50.0), "{figures}");
+        assert!(policies.iter().all(|one| one["nodes"].as_array().map(Vec::len) == Some(nodes)), "{figures}");
+        let wanted = ["fallback", "node 2: ", "% on the thread's own node, 0 refused", "|", "blank no memory"];
+        assert!(wanted.iter().all(|part| said.out.contains(part)), "{}", said.out);
+        assert!(said.out.lines().all(|line| line.chars().count() <= 80), "{}", said.out);
+        let (again, same) = lab.figures(&[&arguments[..], &["4", "--fill", "20"]].concat());
+        assert!(again.out == said.out && same == figures, "the seed decides all");
+        assert_ne!(lab.figures(&[&arguments[..], &["5", "--fill", "20"]].concat()).1, figures);
+    }
+}
+
+#[test]
+fn a_topology_that_makes_no_sense_is_refused_with_the_remedy() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("bad.toml"), "distances = [[10]]\nnode = [{ memory = \"4GB\", cpus = 1 }]\n").unwrap();
+    let cxl = topology("cxl");
+    for (arguments, code, wanted) in [
+        (&["--topology", "nowhere.toml"][..], 1, "cannot open nowhere.toml; check the path"),
+        (&["--topology", "bad.toml"], 1, "bad.toml, line 2, column 20: "),
+        (&["--topology", "."], 1, "name a TOML file"),
+        (&["--topology", &cxl, "--policy", "remote"], 2, "write local, interleave"),
+        (&["--topology", &cxl, "--policy", "bind=3"], 1, "under bind=3; name nodes from 0 to 2"),
+        (&["--topology", &cxl, "--size", "4GiB"], 2, "cannot be used with"),
+        (&["--topology", &cxl, "--over", "buddy"], 2, "cannot be used with"),
+        (&["--topology", &cxl, "mix"], 2, "cannot be used with"),
+        (&["--topology", &cxl, "--fill", "101"], 2, "1..=100"),
+        (&["--policy", "local"], 2, "--topology <FILE>"),
+    ] {
+        let said = lab.run(&[&["frames"], arguments].concat());
+        assert_eq!(said.code, code, "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(wanted), "{arguments:?}: {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_the_remedy() {
     let lab = Lab::new();

@@ -7,6 +7,7 @@ use crate::{
     cli::Frames,
     frames::{
         self, Options,
+        nodes::{self, policy::PolicyWord, topology::Topology},
         rows::{Report, notes, text},
         works::Work,
     },
@@ -27,6 +28,9 @@ const MOST: u64 = 1 << 40;
 /// # Errors
 /// Where an option makes no sense, an allocator has no memory for its metadata, or the figures cannot be written.
 pub fn run(options: &Frames) -> anyhow::Result<()> {
+    if let Some(path) = &options.topology {
+        return on_nodes(options, Topology::read(path)?);
+    }
     let checked = checked(options)?;
     let sink = Sink::open(options.json.path.as_deref())?;
     let progress = Progress::new();
@@ -34,6 +38,29 @@ pub fn run(options: &Frames) -> anyhow::Result<()> {
     let clock_ns = frames::clock();
     sink.write(&Report { seed: checked.seed, rounds: checked.rounds, clock_ns, rows: &rows })?;
     sink.say(&(text(&rows) + &notes(&rows, clock_ns)))
+}
+
+/// `--topology`.
+fn on_nodes(options: &Frames, topology: Topology) -> anyhow::Result<()> {
+    let with_cpus = topology.nodes.iter().filter(|node| node.cpus > 0).count();
+    let checked = nodes::Options {
+        topology,
+        policies: if options.policy.is_empty() { vec![PolicyWord::Local] } else { options.policy.clone() },
+        threads: options.threads.map_or(with_cpus, Into::into),
+        fill_percent: options.fill,
+        operations: options.ops as usize,
+        seed: options.seed,
+    };
+    let sink = Sink::open(options.json.path.as_deref())?;
+    let outcomes = nodes::run(&checked)?;
+    sink.write(&nodes::text::Report {
+        seed: checked.seed,
+        threads: checked.threads,
+        fill_percent: checked.fill_percent,
+        operations: checked.operations,
+        policies: &outcomes,
+    })?;
+    sink.say(&nodes::text::text(&checked, &outcomes))
 }
 
 fn checked(options: &Frames) -> anyhow::Result<Options> {
@@ -45,7 +72,7 @@ fn checked(options: &Frames) -> anyhow::Result<Options> {
         ensure!(bytes.is_multiple_of(FRAME), "{text} is no multiple of a frame's 4 KiB; {range}");
         sizes.push((bytes / FRAME) as usize);
     }
-    let threads = usize::from(options.threads);
+    let threads = usize::from(options.threads.unwrap_or(1));
     let (least, most) = (sizes.iter().min().copied().unwrap_or(0), sizes.iter().max().copied().unwrap_or(0));
     for &order in &options.order {
         // Each thread gets four runs out of its half.

@@ -4,10 +4,11 @@
 //! works ──▶ in each round over Nothing, for their own cost, and over each allocator, a fresh one, in turn ──▶ rows ──▶ table, JSON
 //! ```
 //!
-//! A topology of nodes, which a later `--topology FILE` may bring, would be another [`subject`].
+//! A machine with nodes of memory is simulated by [`nodes`].
 #![forbid(unsafe_code)]
 
 mod meter;
+pub mod nodes;
 pub mod rows;
 mod subject;
 pub mod works;

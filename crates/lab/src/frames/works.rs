@@ -300,16 +300,16 @@ const BUFFER: u32 = 3;
 const BUFFERS: usize = 64;
 
 /// Marsaglia's xorshift.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         // Never 0, with which it would stand still.
         Self((seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D) | 1)
     }
 
     #[inline(always)]
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -318,7 +318,7 @@ impl Random {
 
     /// Mostly single frames, some of each order up to 9.
     #[inline(always)]
-    fn order(&mut self) -> u32 {
+    pub fn order(&mut self) -> u32 {
         match self.below(16) {
             0..8 => 0,
             8..12 => 3,

@@ -1,7 +1,8 @@
 //! [`FrameWord`]: the words for allocators of frames, which `region(SIZE, FRAMES)` makes bytes of, and `lab frames` asks for frames.
 //!
 //! ```text
-//! region(1GiB, hybrid)      1 GiB of pages, cut into frames, handed out as bytes
+//! region(1GiB, hybrid)         1 GiB of pages, cut into frames, handed out as bytes
+//! region(1GiB, numa(hybrid))   the same as two simulated nodes, or with zones(hybrid) as zones: a [`RegionWord`]
 //! ```
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,37 @@ pub enum FrameWord {
     Classic,
     /// The bitmap below 512 frames, the buddy from there on, a slot for each thread.
     Hybrid,
+}
+
+/// What manages the frames of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionWord {
+    /// One allocator over all of them.
+    Frames(FrameWord),
+    /// `numa(hybrid)`: two simulated nodes, a half each; threads stand on one or the other by their number.
+    Numa,
+    /// `zones(hybrid)`: a sixteenth, in whole 4 MiB, is DMA, the rest Normal, with watermarks.
+    Zones,
+}
+
+impl RegionWord {
+    /// Blocks are at most one such part of the region.
+    pub fn parts(self) -> u64 {
+        match self {
+            Self::Frames(_) => 1,
+            Self::Numa | Self::Zones => 2,
+        }
+    }
+}
+
+impl fmt::Display for RegionWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frames(frames) => frames.fmt(f),
+            Self::Numa => f.write_str("numa(hybrid)"),
+            Self::Zones => f.write_str("zones(hybrid)"),
+        }
+    }
 }
 
 /// All of them, and what each means.

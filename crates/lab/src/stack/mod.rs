@@ -18,7 +18,7 @@ mod suggest;
 use std::fmt::{self, Write};
 
 use combined::Combined;
-use frames::FrameWord;
+use frames::RegionWord;
 pub use parse::{ParseError, parse_size};
 
 /// Layers that may stand on one another in one expression; deeper is a mistake or an attack.
@@ -52,7 +52,7 @@ pub enum Stack {
     /// `pool(SIZE, backing)`: items of so many bytes, for blocks of at most that length.
     Pool(u64, Box<Stack>),
     /// `region(SIZE, FRAMES)`: so many bytes of pages, cut into frames.
-    Region(u64, FrameWord),
+    Region(u64, RegionWord),
     /// Any combinator.
     Combined(Combined),
 }
@@ -104,7 +104,11 @@ impl Stack {
             }
             // What stands before a block is as long as its alignment is strict.
             Self::Debug(backing) => backing.too_small_for(bytes.saturating_mul(2)),
-            Self::Fixed(size) | Self::Region(size, _) => (*size < bytes).then_some((self, bytes)),
+            Self::Fixed(size) => (*size < bytes).then_some((self, bytes)),
+            Self::Region(size, frames) => {
+                let bytes = bytes.saturating_mul(frames.parts());
+                (*size < bytes).then_some((self, bytes))
+            }
             Self::BufferFirst(size, backing) => {
                 if *size < bytes {
                     backing.too_small_for(bytes)
@@ -177,7 +181,10 @@ const WORDS: [(&str, &str); 12] = [
     ("fixed(SIZE)", "one buffer of SIZE bytes, for instance fixed(64KiB)"),
     ("buffer_first(SIZE, STACK)", "one buffer, and STACK for what does not fit"),
     ("pool(SIZE, STACK)", "items of SIZE bytes, for blocks of at most that length"),
-    ("region(SIZE, FRAMES)", "SIZE bytes in frames of 4KiB; FRAMES: bitmap, buddy, classic or hybrid"),
+    (
+        "region(SIZE, FRAMES)",
+        "SIZE bytes in frames of 4KiB; FRAMES: bitmap, buddy, classic, hybrid, numa(hybrid), zones(hybrid)",
+    ),
     ("mimalloc", "the peer of that name (build with --features mimalloc)"),
 ];
 
@@ -201,9 +208,7 @@ fn plugins() -> Vec<&'static str> {
 
 /// Whether a word already means something, so that no plug-in can have it.
 pub fn is_taken(name: &str) -> bool {
-    parse::PEERS.contains(&name)
-        || FrameWord::named(name).is_some()
-        || all_words().any(|(word, _)| word_of(word) == name)
+    parse::PEERS.contains(&name) || parse::names_frames(name) || all_words().any(|(word, _)| word_of(word) == name)
 }
 
 /// `smp` of `smp(STACK)`.
@@ -220,8 +225,10 @@ mod tests {
         let size = prop_oneof![1..=u64::MAX, (1u64..1 << 30).prop_map(|n| n << 10), Just(1u64 << 63)];
         let mut leaves =
             vec![Just(Stack::Page).boxed(), Just(Stack::System).boxed(), size.prop_map(Stack::Fixed).boxed()];
-        let region = (1u64..1 << 27, 0..frames::FRAME_WORDS.len())
-            .prop_map(|(count, which)| Stack::Region(count * frames::FRAME, frames::FRAME_WORDS[which].1));
+        let words = frames::FRAME_WORDS.map(|(_, word, _)| RegionWord::Frames(word));
+        let words = [&words[..], &[RegionWord::Numa, RegionWord::Zones]].concat();
+        let region = (1u64..1 << 27, proptest::sample::select(words))
+            .prop_map(|(count, word)| Stack::Region(count * frames::FRAME, word));
         leaves.push(region.boxed());
         if cfg!(feature = "mimalloc") {
             leaves.push(Just(Stack::Mimalloc).boxed());
@@ -261,6 +268,8 @@ mod tests {
             ("sync_arena(fixed(64KiB))", false),
             ("smp(region(64MiB, hybrid))", true),
             ("arena(region(64MiB, hybrid))", false),
+            ("smp(region(64MiB, numa(hybrid)))", true),
+            ("region(64MiB, zones(hybrid))", true),
             ("stack(page)", false),
             ("pool(64, page)", false),
             ("buffer_first(64KiB, smp(page))", false),

@@ -17,7 +17,7 @@ mod region;
 
 use std::fmt;
 
-use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, frames::FrameWord, suggest};
+use super::{MAX_DEPTH, SMP_PIECE, Size, Stack, UNITS, all_words, combined::Combined, suggest};
 
 /// Other people's allocators that no stack can name, since each needs a build of its own.
 pub const PEERS: [&str; 4] = ["jemalloc", "rpmalloc", "snmalloc", "tcmalloc"];
@@ -75,6 +75,11 @@ pub fn parse_size(text: &str) -> Result<u64, ParseError> {
     Ok(bytes)
 }
 
+/// Whether the word belongs to what a region's frames are managed by.
+pub fn names_frames(word: &str) -> bool {
+    region::named(word).is_some()
+}
+
 struct Parser<'a> {
     text: &'a str,
     chars: Vec<char>,
@@ -117,7 +122,7 @@ impl Parser<'_> {
             }
             _ => match super::plugins().into_iter().find(|name| *name == word) {
                 Some(name) => self.leaf(Stack::Plugin(name)),
-                None => self.combined(&word, depth).unwrap_or_else(|| match FrameWord::named(&word) {
+                None => self.combined(&word, depth).unwrap_or_else(|| match region::named(&word) {
                     Some(frames) => Err(self.needs_a_region(start, frames)),
                     None => Err(self.unknown(start, &word)),
                 }),

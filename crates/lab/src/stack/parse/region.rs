@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! region := "region(" SIZE "," frames ")"          SIZE is a multiple of 4 KiB
-//! frames := "bitmap" | "buddy" | "classic" | "hybrid"
+//! frames := "bitmap" | "buddy" | "classic" | "hybrid" | "numa(hybrid)" | "zones(hybrid)"
 //! ```
 //!
 //! Cost: one pass over the text.
@@ -11,11 +11,24 @@
 use super::{ParseError, Parser};
 use crate::stack::{
     Size, Stack,
-    frames::{CLASSIC_FRAMES, FRAME, FRAME_WORDS, FrameWord},
+    frames::{CLASSIC_FRAMES, FRAME, FRAME_WORDS, FrameWord, RegionWord},
     suggest,
 };
 
 const EXAMPLE: &str = "region(1GiB, hybrid)";
+
+/// What stands between a region and its hybrids.
+pub(super) const LAYERS: [(&str, RegionWord); 2] = [("numa", RegionWord::Numa), ("zones", RegionWord::Zones)];
+
+/// The first that begins with that word.
+pub(super) fn named(word: &str) -> Option<RegionWord> {
+    let layer = || LAYERS.into_iter().find(|(name, _)| *name == word).map(|(_, frames)| frames);
+    FrameWord::named(word).map(RegionWord::Frames).or_else(layer)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    FRAME_WORDS.into_iter().map(|(name, ..)| name).chain(LAYERS.map(|(name, _)| name))
+}
 
 impl Parser<'_> {
     /// What stands behind the word `region`.
@@ -32,7 +45,7 @@ impl Parser<'_> {
         }
         self.expect(',', &format!("a comma and an allocator of frames, as in {EXAMPLE}"))?;
         let frames = self.frames()?;
-        if frames == FrameWord::Classic && bytes / FRAME > CLASSIC_FRAMES {
+        if frames == RegionWord::Frames(FrameWord::Classic) && bytes / FRAME > CLASSIC_FRAMES {
             let remedy = format!("write a smaller size, or {EXAMPLE}");
             return Err(self.error(start, width, "the links of classic do not reach so far", remedy));
         }
@@ -40,26 +53,38 @@ impl Parser<'_> {
         Ok(Stack::Region(bytes, frames))
     }
 
-    fn frames(&mut self) -> Result<FrameWord, ParseError> {
+    fn frames(&mut self) -> Result<RegionWord, ParseError> {
         self.skip_spaces();
         let start = self.at;
         let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if let Some(frames) = FrameWord::named(&word) {
+            return Ok(RegionWord::Frames(frames));
+        }
+        if let Some((_, frames)) = LAYERS.into_iter().find(|(name, _)| *name == word) {
+            let example = format!("what it stands on, as in region(1GiB, {frames})");
+            self.expect('(', &example)?;
+            self.skip_spaces();
+            let (at, below) = (self.at, self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-'));
+            if below != "hybrid" {
+                let width = below.chars().count().max(1);
+                return Err(self.error(at, width, format!("{word} stands on hybrid"), format!("write {frames}")));
+            }
+            self.expect(')', &format!("the end of {frames}"))?;
             return Ok(frames);
         }
         let message = match word.as_str() {
             "" => "an allocator of frames is missing here".into(),
             word => format!("{word} is no allocator of frames"),
         };
-        let remedy = match suggest::nearest(&word, FRAME_WORDS.map(|(name, ..)| name)) {
+        let remedy = match suggest::nearest(&word, names()) {
             Some(near) => format!("did you mean {near}?"),
-            None => format!("there are {}", FrameWord::list()),
+            None => format!("there are {}, numa(hybrid), zones(hybrid)", FrameWord::list()),
         };
         Err(self.error(start, word.chars().count().max(1), message, remedy))
     }
 
     /// For a word that stands where a stack should, and names an allocator of frames.
-    pub(super) fn needs_a_region(&self, start: usize, frames: FrameWord) -> ParseError {
+    pub(super) fn needs_a_region(&self, start: usize, frames: RegionWord) -> ParseError {
         let message = format!("{frames} hands out frames, not bytes");
         let remedy = format!("put it into a region, as in region(1GiB, {frames})");
         self.error(start, self.at - start, message, remedy)
@@ -77,12 +102,17 @@ mod tests {
     #[test]
     fn regions_are_read() {
         for (text, stack) in [
-            ("region(1GiB, hybrid)", Stack::Region(1 << 30, FrameWord::Hybrid)),
-            ("region( 4KiB ,bitmap )", Stack::Region(4 << 10, FrameWord::Bitmap)),
-            ("region(8192,classic)", Stack::Region(8 << 10, FrameWord::Classic)),
+            ("region(1GiB, hybrid)", Stack::Region(1 << 30, RegionWord::Frames(FrameWord::Hybrid))),
+            ("region( 4KiB ,bitmap )", Stack::Region(4 << 10, RegionWord::Frames(FrameWord::Bitmap))),
+            ("region(1GiB, numa(hybrid))", Stack::Region(1 << 30, RegionWord::Numa)),
+            ("region(1MiB,zones ( hybrid ) )", Stack::Region(1 << 20, RegionWord::Zones)),
+            ("region(8192,classic)", Stack::Region(8 << 10, RegionWord::Frames(FrameWord::Classic))),
             (
                 "debug(smp(region(64MiB, buddy)))",
-                Stack::Debug(Box::new(Stack::Smp(Box::new(Stack::Region(64 << 20, FrameWord::Buddy))))),
+                Stack::Debug(Box::new(Stack::Smp(Box::new(Stack::Region(
+                    64 << 20,
+                    RegionWord::Frames(FrameWord::Buddy),
+                ))))),
             ),
         ] {
             assert_eq!(Stack::parse(text), Ok(stack), "{text}");
@@ -96,6 +126,13 @@ mod tests {
         assert!(error("region(1GiB)").contains("a comma and an allocator of frames, as in region(1GiB, hybrid)"));
         assert!(error("region(1GiB, )").contains("there are bitmap, buddy, classic and hybrid"));
         assert!(error("region(1GiB, hybrid, 4)").contains("the end, as in region("));
+        assert!(error("region(1GiB, numa)").contains("what it stands on, as in region(1GiB, numa(hybrid))"));
+        assert!(error("region(1GiB, zones(buddy))").contains("zones stands on hybrid; write zones(hybrid)"));
+        assert!(error("region(1GiB, numa())").contains("numa stands on hybrid; write numa(hybrid)"));
+        assert!(error("region(1GiB, numa(hybrid)").contains("the end, as in region("));
+        assert!(error("region(1GiB, nuna(hybrid))").contains("did you mean numa?"));
+        assert!(error("numa(hybrid)").contains("as in region(1GiB, numa(hybrid))"));
+        assert!(error("smp(region(8MiB, numa(hybrid)))").contains("16MiB"));
         assert!(error("region(0, hybrid)").contains("at least 1"));
         assert!(error("regoin(1GiB, hybrid)").contains("did you mean region?"));
     }
