@@ -360,7 +360,7 @@ fn region(number: usize) -> NonNull<u8> {
 /// One thread writes, and no region is looked into.
 unsafe fn enter(registry: &Registry<BYTES>, number: usize) -> Option<NonZeroUsize> {
     // SAFETY: the caller's promise.
-    assert!(unsafe { registry.reserve() }, "there is a place");
+    assert_eq!(unsafe { registry.reserve() }, Ok(()), "there is a place");
     // SAFETY: the caller's promise.
     unsafe { registry.insert(region(number)) }
 }

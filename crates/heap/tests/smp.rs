@@ -185,6 +185,46 @@ fn a_request_refused_while_the_tables_grow_leaves_an_arena_as_it_was() {
     assert!(refusals > 1000, "{refusals}");
 }
 
+/// Takes its time to grant.
+struct Slow;
+
+// SAFETY: the system's own blocks.
+unsafe impl Allocator for Slow {
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        SystemAllocator.alloc(len, alignment)
+    }
+
+    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.resize(memory, alignment, new_len) }
+    }
+
+    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.remap(memory, alignment, new_len) }
+    }
+
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.free(memory, alignment) };
+    }
+}
+
+/// A table that another thread is about to make larger is no reason to refuse.
+#[test]
+fn many_threads_at_once_are_not_refused_while_the_tables_grow() {
+    for bytes in [30_000, 70_000] {
+        let smp = SmpAllocator::<_, _, SMALL>::with_region_size(Slow, NoSlots);
+        std::thread::scope(|scope| {
+            for _ in 0..48 {
+                // What is live ends with the allocator.
+                scope.spawn(|| (0..5).for_each(|_| assert!(smp.alloc(len(bytes), Alignment::ONE).is_ok())));
+            }
+        });
+    }
+}
+
 /// Where there can be no slots, blocks go from their slabs and back to them.
 #[test]
 fn more_slots_than_can_be_are_none() {

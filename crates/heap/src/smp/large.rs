@@ -50,6 +50,8 @@ pub(crate) struct Book {
     first: [Entry; FIRST],
     entries: usize,
     reserved: usize,
+    /// Whether the last larger table that was asked for was refused.
+    refused: bool,
     pub(crate) bytes: usize,
 }
 
@@ -63,14 +65,30 @@ impl Book {
     pub(crate) const ALIGNMENT: Alignment = Alignment::of::<Entry>();
 
     pub(crate) const fn new() -> Self {
-        Self { table: ptr::null_mut(), places: FIRST, first: [NONE; FIRST], entries: 0, reserved: 0, bytes: 0 }
+        Self {
+            table: ptr::null_mut(),
+            places: FIRST,
+            first: [NONE; FIRST],
+            entries: 0,
+            reserved: 0,
+            refused: false,
+            bytes: 0,
+        }
     }
 
-    /// Keeps a place for a block that is still to be asked for. `false`: there is none.
-    pub(crate) fn reserve(&mut self) -> bool {
-        let room = self.entries + self.reserved + 1 < self.places;
-        self.reserved += usize::from(room);
-        room
+    /// Keeps a place for a block that is still to be asked for. `Err`: there is none; where a table of so many bytes may
+    /// be had it is to be [installed](Self::install) first, for many have come at once.
+    pub(crate) fn reserve(&mut self) -> Result<(), Option<NonZeroUsize>> {
+        if self.entries + self.reserved + 1 >= self.places {
+            return Err(if self.refused { None } else { self.larger() });
+        }
+        self.reserved += 1;
+        Ok(())
+    }
+
+    /// Notes that a larger table was refused.
+    pub(crate) fn note_refused(&mut self) {
+        self.refused = true;
     }
 
     /// Gives up a place that was [reserved](Self::reserve).
@@ -80,8 +98,11 @@ impl Book {
 
     /// The bytes of a larger table, where one is to be [installed](Self::install) now.
     pub(crate) fn wanted(&self) -> Option<NonZeroUsize> {
-        let bytes = NonZeroUsize::new(self.places * 2 * size_of::<Entry>())?;
-        ((self.entries + self.reserved) * 4 > self.places * 3).then_some(bytes)
+        if (self.entries + self.reserved) * 4 > self.places * 3 { self.larger() } else { None }
+    }
+
+    fn larger(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.places * 2 * size_of::<Entry>())
     }
 
     /// Takes a larger table; what is to be given back comes out: the former table, or this one if the book's is as large.
@@ -115,7 +136,7 @@ impl Book {
                 place = (place + 1) & (places - 1);
             }
         }
-        (self.table, self.places) = (new, places);
+        (self.table, self.places, self.refused) = (new, places, false);
         let former_bytes = NonZeroUsize::new(former_places * size_of::<Entry>())?;
         Some((NonNull::new(former)?.cast(), former_bytes))
     }

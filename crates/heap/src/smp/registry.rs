@@ -72,6 +72,8 @@ struct Counts {
     used: usize,
     /// Those that are still to come.
     reserved: usize,
+    /// Whether the last larger table that was asked for was refused.
+    refused: bool,
 }
 
 // SAFETY: `counts` is reached under the lock of `pages.rs`, by the promises of all who do.
@@ -81,7 +83,7 @@ impl<const BYTES: usize> Registry<BYTES> {
     terrace_sync::const_fn! {
         pub(crate) const fn new() -> Self {
             let first = terrace_sync::repeat!(AtomicUsize::new(NEVER); FIRST);
-            Self { table: AtomicPtr::new(ptr::null_mut()), first, counts: UnsafeCell::new(Counts { used: 0, reserved: 0 }) }
+            Self { table: AtomicPtr::new(ptr::null_mut()), first, counts: UnsafeCell::new(Counts { used: 0, reserved: 0, refused: false }) }
         }
     }
 
@@ -110,16 +112,29 @@ impl<const BYTES: usize> Registry<BYTES> {
         false
     }
 
-    /// Keeps a place for a region that is still to be asked for. `false`: there is none.
+    /// Keeps a place for a region that is still to be asked for. `Err`: there is none; where a table of so many bytes may
+    /// be had it is to be [installed](Self::install) first, for many have come at once.
     ///
     /// # Safety
     /// The caller has the lock of `pages.rs`.
-    pub(crate) unsafe fn reserve(&self) -> bool {
+    pub(crate) unsafe fn reserve(&self) -> Result<(), Option<NonZeroUsize>> {
+        let len = self.entries().len();
         // SAFETY: the caller has the lock.
         let counts = unsafe { &mut *self.counts.get() };
-        let room = counts.used + counts.reserved + 1 < self.entries().len();
-        counts.reserved += usize::from(room);
-        room
+        if counts.used + counts.reserved + 1 >= len {
+            return Err((!counts.refused).then(|| Table::bytes(len * 2)));
+        }
+        counts.reserved += 1;
+        Ok(())
+    }
+
+    /// Notes that a larger table was refused.
+    ///
+    /// # Safety
+    /// The caller has the lock of `pages.rs`.
+    pub(crate) unsafe fn note_refused(&self) {
+        // SAFETY: the caller has the lock.
+        unsafe { (*self.counts.get()).refused = true };
     }
 
     /// Gives up a place that was [reserved](Self::reserve).
@@ -168,7 +183,8 @@ impl<const BYTES: usize> Registry<BYTES> {
         let entries = unsafe { Table::entries(table) };
         let entered = self.regions().filter(|&region| enter::<BYTES>(entries, region)).count();
         // SAFETY: the caller has the lock.
-        unsafe { (*self.counts.get()).used = entered };
+        let counts = unsafe { &mut *self.counts.get() };
+        (counts.used, counts.refused) = (entered, false);
         // Release: pairs with the Acquire of `entries`.
         self.table.store(table.as_ptr(), Ordering::Release);
         true

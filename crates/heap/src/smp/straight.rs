@@ -20,8 +20,9 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     #[cold]
     #[track_caller]
     fn grow_book(&self, bytes: NonZeroUsize) {
-        let Ok(table) = self.backing.alloc(bytes, Book::ALIGNMENT) else { return };
+        let table = self.backing.alloc(bytes, Book::ALIGNMENT);
         let mut book = self.book();
+        let Ok(table) = table else { return book.note_refused() };
         // SAFETY: a block of the backing, and ours.
         let out = unsafe { book.install(table, bytes) };
         drop(book);
@@ -60,8 +61,12 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
             return Ok(block);
         }
         let alignment = alignment.max(PAGE_ALIGNMENT);
-        if !self.book().reserve() {
-            return Err(AllocError);
+        loop {
+            let reserved = self.book().reserve();
+            match reserved {
+                Ok(()) => break,
+                Err(larger) => self.grow_book(larger.ok_or(AllocError)?),
+            }
         }
         let block = if zeroed { self.backing.alloc_zeroed(len, alignment) } else { self.backing.alloc(len, alignment) };
         let mut book = self.book();

@@ -39,12 +39,15 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     pub(super) fn add_region(&self) -> Result<(), AllocError> {
         let len = const { NonZeroUsize::new(BYTES).expect("a region has bytes") };
         let alignment = const { Alignment::new(BYTES).expect("a region is a power of two") };
-        let state = self.state();
-        // SAFETY: under the lock.
-        let room = unsafe { self.pages.registry.reserve() };
-        drop(state);
-        if !room {
-            return Err(AllocError);
+        loop {
+            let state = self.state();
+            // SAFETY: under the lock.
+            let reserved = unsafe { self.pages.registry.reserve() };
+            drop(state);
+            match reserved {
+                Ok(()) => break,
+                Err(larger) => self.grow_registry(larger.ok_or(AllocError)?),
+            }
         }
         // Where pages are decommitted, clean ones are zero, those of a new region too.
         let start = match self.decommit {
@@ -74,8 +77,12 @@ impl<A: Allocator, S: Slots, const BYTES: usize> SmpAllocator<A, S, BYTES> {
     #[cold]
     #[track_caller]
     fn grow_registry(&self, bytes: NonZeroUsize) {
-        let Ok(table) = self.backing.alloc(bytes, registry::Table::ALIGNMENT) else { return };
+        let table = self.backing.alloc(bytes, registry::Table::ALIGNMENT);
         let state = self.state();
+        let Ok(table) = table else {
+            // SAFETY: under the lock.
+            return unsafe { self.pages.registry.note_refused() };
+        };
         // SAFETY: under the lock; a block of the backing, and ours.
         let kept = unsafe { self.pages.registry.install(table, bytes) };
         drop(state);

@@ -60,7 +60,7 @@ impl Drop for Memory {
 
 /// Enters a block as the allocator does.
 fn enter(book: &mut Book, memory: &mut Memory, at: NonNull<u8>, large: Large) {
-    assert!(book.reserve());
+    assert_eq!(book.reserve(), Ok(()));
     book.enter(at, large);
     while let Some(bytes) = book.wanted() {
         let table = memory.get(bytes.get(), Book::ALIGNMENT.bytes());
@@ -95,17 +95,19 @@ fn the_books_end_takes_a_few_steps_for_each_block() {
 fn a_book_that_gets_no_larger_table_is_filled_but_for_one_place() {
     let (mut book, large) = (Book::new(), Large { len: len(1), alignment: Alignment::ONE });
     for number in 0..31 {
-        assert!(book.reserve());
+        assert_eq!(book.reserve(), Ok(()));
         book.enter(address(number, PAGE), large);
         assert_eq!(book.wanted().is_some(), number >= 24, "{number}");
     }
-    assert!(!book.reserve(), "and refuses before anybody is asked");
+    assert!(matches!(book.reserve(), Err(Some(_))), "a larger one may be had");
+    book.note_refused();
+    assert_eq!(book.reserve(), Err(None), "and refuses before anybody is asked");
     (0..31).for_each(|number| assert_eq!(book.get(address(number, PAGE)), Some(large)));
     assert_eq!(book.get(address(40, PAGE)), None, "a probe ends");
     assert_eq!(book.strike(address(7, PAGE), false), Some(large));
-    assert!(book.reserve());
+    assert_eq!(book.reserve(), Ok(()));
     book.give_up();
-    assert!(book.reserve());
+    assert_eq!(book.reserve(), Ok(()));
 }
 
 #[test]
@@ -113,19 +115,25 @@ fn a_registry_that_gets_no_larger_table_is_filled_but_for_one_place() {
     let registry = Registry::<BYTES>::new();
     for number in 0..15 {
         // SAFETY: one thread.
-        assert!(unsafe { registry.reserve() });
+        assert_eq!(unsafe { registry.reserve() }, Ok(()));
         // SAFETY: one thread; the regions are not looked into.
         assert_eq!(unsafe { registry.insert(address(number, BYTES)) }.is_some(), number >= 8, "{number}");
     }
     // SAFETY: one thread.
-    assert!(!unsafe { registry.reserve() }, "and refuses before anybody is asked");
+    assert!(matches!(unsafe { registry.reserve() }, Err(Some(_))), "a larger one may be had");
+    // SAFETY: one thread.
+    unsafe { registry.note_refused() };
+    // SAFETY: one thread.
+    assert_eq!(unsafe { registry.reserve() }, Err(None), "and refuses before anybody is asked");
     (0..17).for_each(|number| assert_eq!(registry.contains(address(number, BYTES)), number < 15));
     for number in 0..15 {
         // SAFETY: one thread; no region has a block.
         unsafe { registry.remove(address(number, BYTES)) };
     }
-    // SAFETY: one thread.
-    (0..15).for_each(|_| assert!(unsafe { registry.reserve() }, "what was struck leaves nothing behind at last"));
+    for _ in 0..15 {
+        // SAFETY: one thread.
+        assert_eq!(unsafe { registry.reserve() }, Ok(()), "what was struck leaves nothing behind at last");
+    }
 }
 
 proptest! {
@@ -173,7 +181,7 @@ proptest! {
             if op < 3 && set.insert(number) {
                 // SAFETY: one thread.
                 let room = unsafe { registry.reserve() };
-                prop_assert!(room);
+                prop_assert_eq!(room, Ok(()));
                 // SAFETY: one thread; the regions are not looked into.
                 if let Some(bytes) = unsafe { registry.insert(region) } {
                     let table = memory.get(bytes.get(), Table::ALIGNMENT.bytes());
@@ -213,7 +221,7 @@ proptest! {
                         // SAFETY: a block as a region has to be, this test's alone.
                         let region = unsafe { Region::<BYTES>::create(start) };
                         // SAFETY: under the lock.
-                        if unsafe { pages.registry.reserve() } {
+                        if unsafe { pages.registry.reserve() }.is_ok() {
                             // SAFETY: under the lock. Nothing refuses a longer probe.
                             let _ = unsafe { pages.registry.insert(start) };
                             state.regions += 1;
