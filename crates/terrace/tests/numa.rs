@@ -295,8 +295,9 @@ fn a_full_node_gives_way_to_the_nearest_and_a_full_machine_to_an_error() {
         let in_order = row[near] >= row[far] || before * 10 >= count(near) * 8;
         assert!(in_order, "{before} of {} blocks of node {near} came before node {far}: {row:?}", count(near));
     }
-    assert!(block(&region, STEP).is_err(), "and this process is alive");
-    free(&region, of_last.into_iter().chain(held));
+    let late: Vec<_> = (0..100).map_while(|_| block(&region, STEP).ok()).collect();
+    assert!(late.len() < 100, "all is full, but for what the kernel gave later, and this process is alive");
+    free(&region, of_last.into_iter().chain(held).chain(late));
     assert!(block(&bound, STEP).is_ok_and(|again| {
         free(&region, [again]);
         true
