@@ -32,6 +32,7 @@ mod base;
 mod by_address;
 mod check;
 mod config;
+mod counts;
 mod handler;
 mod look;
 mod pages;
@@ -93,6 +94,8 @@ pub use self::{
 /// ```
 pub struct DebugAllocator<A: Allocator, H: Handler = PrintAndAbort> {
     config: DebugConfig,
+    /// What `config` says of the most usual calls, so that they ask once.
+    only_counts: bool,
     pages: Option<Pages<A>>,
     mistakes: AtomicUsize,
     /// Whether the table was to grow and could not.
@@ -137,7 +140,16 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     terrace_sync::const_fn! {
         const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
             let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
-            Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
+            Self {
+                config,
+                only_counts: config.only_counts(),
+                pages,
+                mistakes: AtomicUsize::new(0),
+                wanting: AtomicBool::new(false),
+                state,
+                handler,
+                backing,
+            }
         }
     }
 
@@ -218,7 +230,7 @@ unsafe impl<A: GoodSize, H: Handler> GoodSize for DebugAllocator<A, H> {
 impl<A: Allocator, H: Handler> Stats for DebugAllocator<A, H> {
     /// All zero where neither tracking nor a limit is asked for.
     fn stats(&self) -> AllocStats {
-        self.lock(Found::Check).counts
+        self.lock(Found::Check).counts.stats()
     }
 }
 

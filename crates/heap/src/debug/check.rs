@@ -131,10 +131,7 @@ impl<A: Allocator + Reset, H: Handler> Reset for DebugAllocator<A, H> {
         self.open_all();
         let table = {
             let mut state = self.lock(Found::Reset);
-            let (blocks, bytes) = (state.counts.current_allocations, state.counts.current_bytes);
-            state.counts.total_deallocations += blocks;
-            state.counts.bytes_deallocated += bytes;
-            (state.counts.current_allocations, state.counts.current_bytes) = (0, 0);
+            state.counts.all_ended();
             state.changes += 1;
             state.table.take()
         };

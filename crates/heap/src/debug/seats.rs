@@ -41,7 +41,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             }
             state.admitted -= admitted;
             if self.config.counts() {
-                state.count_new(record.len);
+                state.counts.made(record.len);
             }
             let known = if keeps { state.enroll(record, &by.words) } else { None };
             if keeps && state.table.is_full(state.promised + AHEAD) {
@@ -59,7 +59,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[cold]
     pub(super) fn overlapped(&self, known: Record, by: &Caller) {
         if known.is_live() && self.config.counts() {
-            self.lock(Found::Alloc).count_end(known.len);
+            self.lock(Found::Alloc).counts.ended(known.len);
         }
         self.tell(Mistake::Overlap, Found::Alloc, known.address, Some(known.address), by);
     }

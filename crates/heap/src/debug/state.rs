@@ -15,10 +15,11 @@
 
 use core::panic::Location;
 
-use terrace_core::{Alignment, AllocStats};
+use terrace_core::Alignment;
 
 use super::{
     config::MAX_FRAMES,
+    counts::Counts,
     record::{Record, Stamp, State as Life},
     report::{Block, Describe, Mistake, Moment, Trace},
     table::{Table, Which},
@@ -68,7 +69,7 @@ pub(super) struct Denied {
 
 pub(super) struct State {
     pub table: Table,
-    pub counts: AllocStats,
+    pub counts: Counts,
     /// Bytes of requests that are under way, against the limit.
     pub admitted: usize,
     /// Seats of blocks that a `remap` has in hand.
@@ -89,16 +90,7 @@ impl State {
     pub const fn new(frames: usize) -> Self {
         Self {
             table: Table::new(frames),
-            counts: AllocStats {
-                total_allocations: 0,
-                total_deallocations: 0,
-                current_allocations: 0,
-                peak_allocations: 0,
-                bytes_allocated: 0,
-                bytes_deallocated: 0,
-                current_bytes: 0,
-                peak_bytes: 0,
-            },
+            counts: Counts::NONE,
             admitted: 0,
             promised: 0,
             serial: 0,
@@ -109,35 +101,6 @@ impl State {
             last: 0,
             bytes: 0,
         }
-    }
-
-    /// A block of `len` bytes is made.
-    #[inline]
-    pub fn count_new(&mut self, len: usize) {
-        let counts = &mut self.counts;
-        counts.total_allocations += 1;
-        counts.current_allocations += 1;
-        counts.peak_allocations = counts.peak_allocations.max(counts.current_allocations);
-        self.count_resize(0, len);
-    }
-
-    /// A block of `len` bytes ends.
-    #[inline]
-    pub fn count_end(&mut self, len: usize) {
-        self.counts.total_deallocations += 1;
-        // Without records nobody knows that a block which ends was ever made.
-        self.counts.current_allocations = self.counts.current_allocations.saturating_sub(1);
-        self.count_resize(len, 0);
-    }
-
-    /// A block of `old` bytes has `new` ones.
-    #[inline]
-    pub fn count_resize(&mut self, old: usize, new: usize) {
-        let counts = &mut self.counts;
-        counts.bytes_allocated += new.saturating_sub(old) as u64;
-        counts.bytes_deallocated += old.saturating_sub(new) as u64;
-        counts.current_bytes = counts.current_bytes.saturating_add(new as u64).saturating_sub(old as u64);
-        counts.peak_bytes = counts.peak_bytes.max(counts.current_bytes);
     }
 
     /// Seats a new block; the table is not full. What is still known at its address goes, and comes back where that was live.

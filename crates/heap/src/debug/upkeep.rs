@@ -54,7 +54,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             };
             state.claim(seat, &by);
             if self.config.counts() {
-                state.count_end(record.len);
+                state.counts.ended(record.len);
             }
             drop(state);
             self.look(&record, Found::Reset, &by);

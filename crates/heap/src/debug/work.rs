@@ -34,12 +34,24 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         alignment: Alignment,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        if !self.only_counts {
+            return self.make_watched(len, alignment, zeroed);
+        }
+        let block = self.ask(len, alignment, zeroed)?;
+        self.lock(Found::Alloc).counts.made(len.get());
+        Ok(block)
+    }
+
+    /// With all that `config` may ask for.
+    #[inline(never)]
+    #[track_caller]
+    fn make_watched(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let result = if self.config.keeps_records() || self.config.memory_limit.is_some() {
             self.make_recorded(len, alignment, zeroed)
         } else {
             let result = self.ask(len, alignment, zeroed);
             if result.is_ok() && self.config.enable_tracking {
-                self.lock(Found::Alloc).count_new(len.get());
+                self.lock(Found::Alloc).counts.made(len.get());
             }
             result
         };
@@ -193,7 +205,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             let mut state = self.lock(found);
             state.admitted -= admitted;
             if let Some((old, new)) = changed {
-                state.count_resize(old, new);
+                state.counts.resized(old, new);
             }
         }
     }
@@ -235,7 +247,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             }
         });
         if changed.is_some() && self.config.counts() {
-            state.count_resize(record.len, new_len.get());
+            state.counts.resized(record.len, new_len.get());
         }
         drop(state);
         // SAFETY: S2: within the block.
@@ -297,7 +309,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         state.promised -= 1;
         let known = state.seat(&moved.unwrap_or(block.record), &block.allocated);
         if moved.is_some() && self.config.counts() {
-            state.count_resize(block.record.len, new_len.get());
+            state.counts.resized(block.record.len, new_len.get());
         }
         drop(state);
         if let Some(known) = known {
@@ -328,6 +340,22 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[inline]
     #[track_caller]
     pub(super) unsafe fn end(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        if !self.only_counts {
+            // SAFETY: the caller's promise, passed on unchanged.
+            return unsafe { self.end_watched(memory, alignment) };
+        }
+        self.lock(Found::Free).counts.ended(memory.len());
+        // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
+        unsafe { self.backing.free(memory, alignment) };
+    }
+
+    /// With all that `config` may ask for.
+    ///
+    /// # Safety
+    /// As [`Allocator::free`].
+    #[inline(never)]
+    #[track_caller]
+    unsafe fn end_watched(&self, memory: NonNull<[u8]>, alignment: Alignment) {
         if self.config.verbose_log {
             self.log(CallOp::Free { memory, alignment });
         }
@@ -336,7 +364,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             return self.end_recorded(&named);
         }
         if self.config.counts() {
-            self.lock(Found::Free).count_end(memory.len());
+            self.lock(Found::Free).counts.ended(memory.len());
         }
         // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
         unsafe { self.backing.free(memory, alignment) };
@@ -356,7 +384,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         };
         state.claim(seat, &by);
         if self.config.counts() {
-            state.count_end(record.len);
+            state.counts.ended(record.len);
         }
         drop(state);
         if let Some(mistake) = State::misnamed(&record, named) {
