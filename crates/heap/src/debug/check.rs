@@ -107,7 +107,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             let mut state = self.lock(Found::Check);
             state.settled = state.serial;
             state.forget_the_gone();
-            if state.table.len() == 0 { state.table.take() } else { None }
+            state.take_empty_table()
         };
         self.free_table(table);
         check

@@ -8,12 +8,12 @@
 //! ```
 //!
 //! - **T1** A record is live exactly as long as the caller has the block, but for one that a `remap` has in hand, for which a seat is
-//!   promised.
+//!   promised, as for each block that the backing is asked for.
 //! - **T2** The quarantine is the list `first → … → last` through `next`, of exactly the records that are `Quarantined`; `bytes` is the sum of
 //!   their backing blocks.
 #![forbid(unsafe_code)]
 
-use core::panic::Location;
+use core::{panic::Location, ptr::NonNull};
 
 use terrace_core::Alignment;
 
@@ -24,6 +24,9 @@ use super::{
     report::{Block, Describe, Mistake, Moment, Trace},
     table::{Table, Which},
 };
+
+/// Seats that are to be empty after each block, so that a larger table is asked for more than once before none is left.
+const AHEAD: usize = 2;
 
 /// The words of one trace.
 pub(super) type Words = [usize; MAX_FRAMES];
@@ -72,8 +75,10 @@ pub(super) struct State {
     pub counts: Counts,
     /// Bytes of requests that are under way, against the limit.
     pub admitted: usize,
-    /// Seats of blocks that a `remap` has in hand.
+    /// Seats of blocks that are still to come, or that a `remap` has in hand.
     pub promised: usize,
+    /// Whether the last larger table that was asked for was refused.
+    pub refused: bool,
     /// Blocks so far.
     pub serial: u64,
     /// Up to here leaks were told at an end.
@@ -93,6 +98,7 @@ impl State {
             counts: Counts::NONE,
             admitted: 0,
             promised: 0,
+            refused: false,
             serial: 0,
             settled: 0,
             changes: 0,
@@ -103,8 +109,30 @@ impl State {
         }
     }
 
-    /// Seats a new block; the table is not full. What is still known at its address goes, and comes back where that was live.
+    /// Promises a seat to a block that is still to come. `false`: none is left.
+    pub fn promise(&mut self) -> bool {
+        let room = self.table.has_room(self.promised);
+        self.promised += usize::from(room);
+        room
+    }
+
+    /// Whether so few seats are left that a larger table is to be asked for.
+    pub fn is_crowded(&self) -> bool {
+        self.table.is_full(self.promised + AHEAD)
+    }
+
+    /// The table's block, where it describes none and none is under way.
+    pub fn take_empty_table(&mut self) -> Option<NonNull<[u8]>> {
+        if self.table.len() + self.promised > 0 {
+            return None;
+        }
+        self.refused = false;
+        self.table.take()
+    }
+
+    /// Seats a new block in a seat that was promised. What is still known at its address goes, and comes back where that was live.
     pub fn enroll(&mut self, record: &Record, words: &Words) -> Option<Record> {
+        self.promised -= 1;
         self.serial += 1;
         self.seat(&Record { serial: self.serial, ..*record }, words)
     }

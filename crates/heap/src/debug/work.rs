@@ -1,7 +1,7 @@
 //! The four functions: a record beside each block, its canaries and its fill, and the quarantine that it ends in.
 //!
 //! ```text
-//! make    ask backing ─▶ guard, paint ─▶ lock: enroll          no seat: a larger table first, or the block goes back
+//! make    lock: promise a seat ─▶ ask backing ─▶ guard, paint ─▶ lock: enroll ─▶ few seats left: ask for a larger table
 //! resize  lock: begin ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: end
 //! remap   lock: take  ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: seat
 //! free    lock: claim ─▶ look at canaries ─▶ fill, seal ─▶ lock: hold ─▶ the oldest: look at the fill ─▶ lock: forget ─▶ backing
@@ -17,8 +17,7 @@ use terrace_core::{Alignment, AllocError, Allocator};
 use super::{
     DebugAllocator, Found, Handler, Mistake,
     base::{Base, FREED},
-    record::{Record, State as Life},
-    seats::Spare,
+    record::{Record, Stamp, State as Life},
     shape::Shape,
     state::{Caller, Denied, Named, State},
 };
@@ -64,22 +63,21 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[track_caller]
     fn make_recorded(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let shape = self.shape(len.get(), alignment).ok_or(AllocError)?;
-        let mut spare = self.spare_table()?;
-        let Ok(admitted) = self.admit(len.get(), Found::Alloc) else {
-            self.free_spare(spare);
+        let admitted = self.admit(len.get(), Found::Alloc)?;
+        let promised = self.promise_seat();
+        let by = self.caller();
+        let made = if promised.is_ok() { self.make_shaped(len, alignment, zeroed, shape, by.stamp) } else { None };
+        let Some(record) = made else {
+            self.withdraw(admitted, promised.is_ok());
             return Err(AllocError);
         };
-        let result = self.make_shaped(len, alignment, zeroed, shape, (admitted, &mut spare));
-        self.free_spare(spare);
-        match result {
-            Err(AllocError) if admitted > 0 => self.lock(Found::Alloc).admitted -= admitted,
-            Ok(_) if self.config.keeps_records() => self.grow_ahead(),
-            _ => (),
-        }
-        result
+        self.enroll(&record, &by, admitted);
+        self.grow_ahead(Found::Alloc);
+        // SAFETY: S2: within the block.
+        Ok(unsafe { record.base.at(shape.before) })
     }
 
-    /// A block of `shape` with a record, for which so many bytes of the limit and perhaps a larger table are set aside.
+    /// A block of `shape`, and its record, which has no seat yet. `None`: refused, and nothing has changed.
     #[track_caller]
     fn make_shaped(
         &self,
@@ -87,25 +85,23 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         alignment: Alignment,
         zeroed: bool,
         shape: Shape,
-        aside: (usize, &mut Option<Spare>),
-    ) -> Result<NonNull<u8>, AllocError> {
-        let by = self.caller();
-        let whole = NonZeroUsize::new(shape.whole).ok_or(AllocError)?;
-        let block = self.ask(whole, shape.alignment, zeroed)?;
-        let base = Base::new(block);
+        allocated: Stamp,
+    ) -> Option<Record> {
+        let whole = NonZeroUsize::new(shape.whole)?;
+        let base = Base::new(self.ask(whole, shape.alignment, zeroed).ok()?);
         if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
             // SAFETY: live, just made.
             if let Err(open) = unsafe { pages.guard(&self.backing, base, &shape) } {
                 if open {
                     self.give_back(base, &shape);
                 }
-                return Err(AllocError);
+                return None;
             }
         }
         // SAFETY: S2: within the block.
-        let user = unsafe { base.at(shape.before) };
+        let address = unsafe { base.at(shape.before) }.addr().get();
         let record = Record {
-            address: user.addr().get(),
+            address,
             len: len.get(),
             alignment,
             state: Life::Live,
@@ -114,16 +110,12 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             serial: 0,
             base,
             shape,
-            allocated: by.stamp,
+            allocated,
             freed: None,
             next: 0,
         };
         self.paint(&record, if zeroed { len.get() } else { 0 });
-        if let Err(AllocError) = self.enroll(&record, &by, aside) {
-            self.open_and_give_back(base, &shape);
-            return Err(AllocError);
-        }
-        Ok(user)
+        Some(record)
     }
 
     /// `resize`.
@@ -392,6 +384,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         }
         self.look(&record, Found::Free, &by);
         self.retire(&record, &by);
+        self.grow_ahead(Found::Free);
     }
 
     /// Puts a block that was claimed into quarantine, and lets the oldest ones go.
@@ -441,17 +434,6 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if ours {
             self.give_back(record.base, &record.shape);
         }
-    }
-
-    #[track_caller]
-    fn open_and_give_back(&self, base: Base, shape: &Shape) {
-        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
-            // SAFETY: live, and nobody's but ours.
-            if !unsafe { pages.open(&self.backing, base, shape) } {
-                return;
-            }
-        }
-        self.give_back(base, shape);
     }
 
     #[track_caller]
