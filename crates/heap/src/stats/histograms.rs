@@ -69,14 +69,10 @@ pub struct Histograms<const SITES: usize> {
 
 const CLASSES: usize = usize::BITS as usize;
 
-/// The class of a length, which is not 0.
+/// The class of a length, which is not 0: one scan for the highest bit.
 const fn class(len: usize) -> usize {
-    // No block is longer than `isize::MAX` bytes, so that the last class is never passed.
-    match len.saturating_sub(1).checked_ilog2() {
-        Some(log2) if log2 as usize + 1 < CLASSES => log2 as usize + 1,
-        Some(_) => CLASSES - 1,
-        None => 0,
-    }
+    // No block is longer than `isize::MAX` bytes, so that no bit is lost; of others the class is wrong, and still one of them.
+    (len.wrapping_sub(1).wrapping_mul(2) | 1).ilog2() as usize
 }
 
 impl<const SITES: usize> Histograms<SITES> {
@@ -176,6 +172,8 @@ mod tests {
             let longest = 1usize << class(len);
             assert!(len <= longest && (len > longest / 2 || len == 1), "{len} in {longest}");
         }
-        assert_eq!(class(usize::MAX), CLASSES - 1, "no index is out of range");
+        for len in [0, isize::MAX as usize + 1, usize::MAX] {
+            assert!(class(len) < CLASSES, "no index is out of range: {len}");
+        }
     }
 }
