@@ -23,8 +23,11 @@
 //! - **I2** While a record is `Ending` or `Busy`, the one call that made it so has the block; no other touches its bytes.
 //! - **I3** A block's canaries, and a freed block's bytes where they are filled, are as they were written, unless the program wrote there.
 //! - **I4** No lock is held while the backing or the handler is called (clause 10).
+//! - **I5** A block's record has its seat in the table before the backing is asked for the block, and a larger table is asked for when a
+//!   request has been granted: so a refused one leaves the backing as it was (clause 3). Where the table could not be made larger
+//!   and is full, requests are refused until a block is freed.
 //!
-//! Costs: with tracking alone one lock a call. With records a second look-up, about 110 bytes a block and twice 8 bytes a frame; canaries and
+//! Costs: with tracking alone one lock a call, and two sums. With records a second look-up, about 110 bytes a block and twice 8 bytes a frame; canaries and
 //! fill write a block's bytes once when it is made and once when it ends, and read them once.
 //! `docs/measurements/layers.md` has the figures.
 
