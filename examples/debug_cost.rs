@@ -75,10 +75,10 @@ fn times(rounds: usize) -> Vec<(f64, f64)> {
             ratios[stack].push(time / turn[0]);
         }
     }
-    all.iter_mut().map(median).zip(ratios.iter_mut().map(median)).collect()
+    all.iter_mut().zip(&mut ratios).map(|(times, ratios)| (median(times), median(ratios))).collect()
 }
 
-fn median(values: &mut Vec<f64>) -> f64 {
+fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -134,7 +134,7 @@ impl<const SITES: usize> Detail for Histograms<SITES> {
     type Tally = Room;
 
     fn blocks(&self, tally: &Room) -> Figures {
-        tally.read(|| self.total.iter().map(|total| total.load(Relaxed)).sum())
+        tally.read(|| self.total.iter().map(|total| total.load(Relaxed)).fold(0, u64::wrapping_add))
     }
 
     fn bytes(&self, tally: &Room) -> Figures {

@@ -108,7 +108,7 @@ impl<const ROWS: usize> Sites<ROWS> {
 
     /// All that was asked for.
     pub(super) fn bytes(&self) -> u64 {
-        self.rows.iter().chain([&self.unlisted]).map(|row| row.bytes.load(Relaxed)).sum()
+        self.rows.iter().chain([&self.unlisted]).map(|row| row.bytes.load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
     pub(super) fn unlisted(&self) -> (u64, u64) {
