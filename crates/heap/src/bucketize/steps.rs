@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn each_length_is_in_the_first_bucket_that_it_fits_into() {
-        for step in (1..70).chain([100, 127, 128, 129, 1000, 4096]) {
+        let all = (1..70).chain([100, 127, 128, 129, 1000, 4096]);
+        for step in all.take(if cfg!(miri) { 4 } else { usize::MAX }) {
             for buckets in 0..12 {
                 let steps = Steps::new(new(step), buckets);
                 for len in 1..step * 13 {
@@ -102,7 +103,7 @@ mod tests {
             (0..usize::BITS)
                 .flat_map(|log2| [-2i64, -1, 0, 1, 2].map(|more| (1usize << log2).wrapping_add_signed(more as isize)))
         };
-        for step in sizes().filter(|&step| step > 0) {
+        for step in sizes().filter(|&step| step > 0).step_by(if cfg!(miri) { 50 } else { 1 }) {
             for buckets in [1, 2, 3, 1000, usize::MAX] {
                 let steps = Steps::new(new(step), buckets);
                 let exact = usize::MAX / step;
