@@ -2,11 +2,11 @@
 //!
 //! ```console
 //! $ cargo run --release -p terrace-examples --example debug_cost
-//! stack                     ns a pair   instructions a pair      64 bytes, one thread
+//! stack                     ns a pair   of smp(page)   instructions a pair      64 bytes, one thread
 //! …
 //! ```
 //!
-//! Times are medians of rounds that take turns. Instructions are the difference of two runs of this program under valgrind's callgrind,
+//! Times are medians of rounds that take turns; so is the ratio, of a round to the round of `smp(page)` beside it. Instructions are the difference of two runs of this program under valgrind's callgrind,
 //! one with twice as many pairs; where there is no valgrind the column says so.
 
 use std::{env, hint::black_box, num::NonZeroUsize, process::Command, ptr::NonNull, time::Instant};
@@ -61,17 +61,26 @@ fn run<A: Allocator>(allocator: &A, pairs: usize) {
     }
 }
 
-/// Nanoseconds a pair, of each stack: medians.
-fn times(rounds: usize) -> Vec<f64> {
-    let mut all = vec![Vec::new(); STACKS.len()];
+/// Of each stack, medians: nanoseconds a pair, and how many times those of the first stack in the same turn.
+fn times(rounds: usize) -> Vec<(f64, f64)> {
+    let (mut all, mut ratios) = (vec![Vec::new(); STACKS.len()], vec![Vec::new(); STACKS.len()]);
     for _ in 0..rounds {
-        for ((_, run, fewer), times) in STACKS.iter().zip(&mut all) {
+        let turn = STACKS.map(|(_, run, fewer)| {
             let start = Instant::now();
             run(PAIRS / fewer);
-            times.push(start.elapsed().as_nanos() as f64 / (PAIRS / fewer) as f64);
+            start.elapsed().as_nanos() as f64 / (PAIRS / fewer) as f64
+        });
+        for (stack, time) in turn.into_iter().enumerate() {
+            all[stack].push(time);
+            ratios[stack].push(time / turn[0]);
         }
     }
-    all.iter_mut().map(|times| (times.sort_by(f64::total_cmp), times[times.len() / 2]).1).collect()
+    all.iter_mut().zip(&mut ratios).map(|(times, ratios)| (median(times), median(ratios))).collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Instructions of so many pairs, and of all that is around them.
@@ -93,12 +102,15 @@ fn main() {
         let number = |text: &String| text.parse::<usize>().expect("a number");
         return STACKS[number(stack)].1(number(pairs));
     }
-    println!("{:<26}{:>10}{:>24}      64 bytes, one thread", "stack", "ns a pair", "instructions a pair");
-    for (number, time) in times(ROUNDS).into_iter().enumerate() {
+    println!(
+        "{:<26}{:>10}{:>15}{:>22}      64 bytes, one thread",
+        "stack", "ns a pair", "of smp(page)", "instructions a pair"
+    );
+    for (number, (time, ratio)) in times(ROUNDS).into_iter().enumerate() {
         let (few, many) = (callgrind(number, 2000), callgrind(number, 4000));
         let instructions =
             few.zip(many).map_or("no valgrind".into(), |(few, many)| format!("{:.1}", (many - few) / 2000.0));
-        println!("{:<26}{time:>10.1}{instructions:>24}", STACKS[number].0);
+        println!("{:<26}{time:>10.1}{ratio:>15.2}{instructions:>22}", STACKS[number].0);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{hint::black_box, mem::MaybeUninit, num::NonZeroUsize, ptr::NonNull};
 
-use terrace_core::{Alignment, Allocator};
+use terrace_core::{Alignment, AllocError, Allocator, Owns};
 use terrace_heap::{
     AffixAllocator, BucketizeAllocator, FallbackAllocator, FixedBufferAllocator, FreeListAllocator, Histograms,
     LimitAllocator, LockAllocator, OnOomAllocator, OutOfMemory, Pressure, PressureAllocator, SegregateAllocator,
@@ -36,6 +36,38 @@ fn full() -> Backing {
     full
 }
 
+/// Knows its blocks as the buffer does, and refuses at once: what is left of a fallback is its own.
+struct Refusing(Backing);
+
+// SAFETY: it hands out no block, so that no other call keeps its promise.
+unsafe impl Allocator for Refusing {
+    #[inline]
+    fn alloc(&self, _: NonZeroUsize, _: Alignment) -> Result<NonNull<u8>, AllocError> {
+        Err(AllocError)
+    }
+
+    unsafe fn resize(&self, _: NonNull<[u8]>, _: Alignment, _: NonZeroUsize) -> bool {
+        false
+    }
+
+    unsafe fn remap(&self, _: NonNull<[u8]>, _: Alignment, _: NonZeroUsize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    #[inline]
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { self.0.free(memory, alignment) };
+    }
+}
+
+// SAFETY: it has no blocks, and claims no address but those of its own buffer.
+unsafe impl Owns for Refusing {
+    fn owns(&self, address: NonNull<u8>) -> bool {
+        self.0.owns(address)
+    }
+}
+
 /// The layer of that name, and its backing alone.
 pub fn competitors(cell: &Cell) -> Vec<Competitor> {
     let (count, size) = (cell.count, NonZeroUsize::new(cell.size).expect("cells.toml names a size"));
@@ -45,6 +77,7 @@ pub fn competitors(cell: &Cell) -> Vec<Competitor> {
         "lock" => over(LockAllocator::new(backing()), size, count),
         "fallback" => over(FallbackAllocator::new(backing(), full()), size, count),
         "fallback second" => over(FallbackAllocator::new(full(), backing()), size, count),
+        "fallback refused" => over(FallbackAllocator::new(Refusing(full()), backing()), size, count),
         "segregate" => over(SegregateAllocator::new(black_box(256), backing(), full()), size, count),
         "bucketize" => over(BucketizeAllocator::new(black_box(step), [full(), backing(), full()]), size, count),
         "affix" => over(AffixAllocator::new(backing(), 0u64, 0u64), size, count),

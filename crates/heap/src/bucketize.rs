@@ -10,13 +10,13 @@
 //! each, and a change of length within a step costs nothing. From one step to another it is refused, as are lengths past
 //! the last bucket: a [`SegregateAllocator`](crate::SegregateAllocator) above serves those. After D's `Bucketizer`.
 //!
-//! Costs: one division a call; up to a step less one byte is wasted a block.
+//! Costs: a compare and two multiplications a call; up to a step less one byte is wasted a block.
 
 mod steps;
 
 use core::{fmt, num::NonZeroUsize, ptr::NonNull};
 
-use steps::{bucket, usable};
+use steps::Steps;
 use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, Reset, ResetMode, bridge_collections};
 
 /// Serves lengths up to a step from the first bucket, up to two steps from the second, and so on.
@@ -24,6 +24,7 @@ use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, R
 /// Use it where lengths are many but small, and each wants a pool of its own: the objects of an interpreter.
 ///
 /// - **I1** A live block is a live block of the bucket of its length, with the longest length of that bucket.
+/// - **I2** `steps` are those of `N` buckets: it names no bucket from `N` on, and no block of 0 bytes.
 ///
 /// ```
 /// use core::num::NonZeroUsize;
@@ -43,23 +44,25 @@ use terrace_core::{Alignment, AllocError, Allocator, BulkFree, GoodSize, Owns, R
 /// # Ok::<(), terrace_core::AllocError>(())
 /// ```
 pub struct BucketizeAllocator<A, const N: usize> {
-    step: NonZeroUsize,
-    /// Buckets whose blocks are not too long.
-    usable: usize,
+    steps: Steps,
     buckets: [A; N],
 }
 
 impl<A, const N: usize> BucketizeAllocator<A, N> {
     /// The first of `buckets` serves lengths up to `step` bytes, each other one the `step` lengths above.
     pub const fn new(step: NonZeroUsize, buckets: [A; N]) -> Self {
-        Self { step, usable: usable(step, N), buckets }
+        Self { steps: Steps::new(step, N), buckets }
     }
 
     /// The bucket of a length, and the length of its blocks.
     #[inline]
     fn bucket(&self, len: NonZeroUsize) -> Option<(&A, NonZeroUsize)> {
-        let (number, longest) = bucket(len, self.step, self.usable)?;
-        Some((self.buckets.get(number)?, longest))
+        let (number, longest) = self.steps.bucket(len)?;
+        debug_assert!(number < N && longest >= len.get());
+        // SAFETY: by I2 there is such a bucket.
+        let bucket = unsafe { self.buckets.get_unchecked(number) };
+        // SAFETY: by I2 not 0.
+        Some((bucket, unsafe { NonZeroUsize::new_unchecked(longest) }))
     }
 
     /// The bucket of a live block, and the bucket's view of it.
@@ -72,7 +75,7 @@ impl<A, const N: usize> BucketizeAllocator<A, N> {
     /// Whether both lengths are of one bucket.
     #[inline]
     fn is_same(&self, old: usize, new: NonZeroUsize) -> bool {
-        let number = |len: NonZeroUsize| bucket(len, self.step, self.usable).map(|(number, _)| number);
+        let number = |len: NonZeroUsize| self.steps.bucket(len).map(|(number, _)| number);
         number(new).is_some_and(|new| NonZeroUsize::new(old).and_then(number) == Some(new))
     }
 }
@@ -121,7 +124,7 @@ unsafe impl<A: Owns, const N: usize> Owns for BucketizeAllocator<A, N> {
 // SAFETY: by I1 a block has the longest length of its bucket, which is no less than `len`.
 unsafe impl<A: Allocator, const N: usize> GoodSize for BucketizeAllocator<A, N> {
     fn good_size(&self, len: NonZeroUsize, _alignment: Alignment) -> NonZeroUsize {
-        bucket(len, self.step, self.usable).map_or(len, |(_, longest)| longest)
+        self.bucket(len).map_or(len, |(_, longest)| longest)
     }
 }
 
@@ -149,6 +152,6 @@ bridge_collections!(impl['b, A: Allocator, const N: usize] for &'b BucketizeAllo
 
 impl<A: fmt::Debug, const N: usize> fmt::Debug for BucketizeAllocator<A, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BucketizeAllocator").field("step", &self.step).field("buckets", &self.buckets).finish()
+        f.debug_struct("BucketizeAllocator").field("step", &self.steps.step()).field("buckets", &self.buckets).finish()
     }
 }

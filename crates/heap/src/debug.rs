@@ -23,8 +23,11 @@
 //! - **I2** While a record is `Ending` or `Busy`, the one call that made it so has the block; no other touches its bytes.
 //! - **I3** A block's canaries, and a freed block's bytes where they are filled, are as they were written, unless the program wrote there.
 //! - **I4** No lock is held while the backing or the handler is called (clause 10).
+//! - **I5** A block's record has its seat in the table before the backing is asked for the block, and a larger table is asked for when a
+//!   request has been granted: so a refused one leaves the backing as it was (clause 3). Where the table could not be made larger
+//!   and is full, requests are refused until a block is freed.
 //!
-//! Costs: with tracking alone one lock a call. With records a second look-up, about 110 bytes a block and twice 8 bytes a frame; canaries and
+//! Costs: with tracking alone one lock a call, and two sums. With records a second look-up, about 110 bytes a block and twice 8 bytes a frame; canaries and
 //! fill write a block's bytes once when it is made and once when it ends, and read them once.
 //! `docs/measurements/layers.md` has the figures.
 
@@ -32,6 +35,7 @@ mod base;
 mod by_address;
 mod check;
 mod config;
+mod counts;
 mod handler;
 mod look;
 mod pages;
@@ -93,6 +97,8 @@ pub use self::{
 /// ```
 pub struct DebugAllocator<A: Allocator, H: Handler = PrintAndAbort> {
     config: DebugConfig,
+    /// What `config` says of the most usual calls, so that they ask once.
+    only_counts: bool,
     pages: Option<Pages<A>>,
     mistakes: AtomicUsize,
     /// Whether the table was to grow and could not.
@@ -137,7 +143,16 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     terrace_sync::const_fn! {
         const fn build(backing: A, config: DebugConfig, handler: H, pages: Option<Pages<A>>) -> Self {
             let state = Lock::new(State::new(if H::WALKS { config.frames() } else { 0 }));
-            Self { config, pages, mistakes: AtomicUsize::new(0), wanting: AtomicBool::new(false), state, handler, backing }
+            Self {
+                config,
+                only_counts: config.only_counts(),
+                pages,
+                mistakes: AtomicUsize::new(0),
+                wanting: AtomicBool::new(false),
+                state,
+                handler,
+                backing,
+            }
         }
     }
 
@@ -218,7 +233,7 @@ unsafe impl<A: GoodSize, H: Handler> GoodSize for DebugAllocator<A, H> {
 impl<A: Allocator, H: Handler> Stats for DebugAllocator<A, H> {
     /// All zero where neither tracking nor a limit is asked for.
     fn stats(&self) -> AllocStats {
-        self.lock(Found::Check).counts
+        self.lock(Found::Check).counts.stats()
     }
 }
 

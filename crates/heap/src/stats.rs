@@ -17,22 +17,19 @@
 //! yet, or one that was there while another ended.
 //!
 //! Costs: per block made or ended two relaxed atomic operations on 48 shared bytes; with [`Histograms`] three
-//! more for one that is made and one for one that ends, and the search of a table for the place that asks.
+//! more for one that is made and one for one that ends, and the search of a table for the place that asks. What is handed out in all is
+//! then the sum over classes and places, formed when it is asked for.
 
 mod histograms;
 mod sites;
+mod tally;
 
-use core::{
-    fmt,
-    num::NonZeroUsize,
-    panic::Location,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use core::{fmt, num::NonZeroUsize, panic::Location, ptr::NonNull};
 
 use histograms::Detail;
 pub use histograms::{Histograms, SizeClass};
 pub use sites::Site;
+use tally::{Count, Room, Tally};
 use terrace_core::{
     Alignment, AllocError, AllocStats, Allocator, BulkFree, Reset, ResetMode, Stats, bridge_collections,
 };
@@ -44,7 +41,7 @@ use crate::transparent::pass_on_capabilities;
 /// Use it to see what a part of a program takes, and in tests that nothing is left. With [`Histograms`] it also says
 /// which lengths are asked for, and by whom.
 ///
-/// - **I1** `total - ended` is what is live, for blocks and for bytes, whenever no call is under way.
+/// - **I1** What `blocks` and `bytes` say is live is so whenever no call is under way.
 ///
 /// ```
 /// use terrace_core::{AllocatorExt, Stats, SystemAllocator};
@@ -75,55 +72,11 @@ use crate::transparent::pass_on_capabilities;
 /// # unsafe { counted.free_slice(word) };
 /// # Ok::<(), terrace_core::AllocError>(())
 /// ```
-pub struct StatsAllocator<A, D = ()> {
-    blocks: Count,
-    bytes: Count,
+pub struct StatsAllocator<A, D: Detail = ()> {
+    blocks: D::Tally,
+    bytes: D::Tally,
     detail: D,
     backing: A,
-}
-
-/// How many there were, how many of them have ended, and how many there were at most at once.
-#[derive(Default)]
-struct Count {
-    total: AtomicU64,
-    ended: AtomicU64,
-    peak: AtomicU64,
-}
-
-impl Count {
-    const fn new() -> Self {
-        Self { total: AtomicU64::new(0), ended: AtomicU64::new(0), peak: AtomicU64::new(0) }
-    }
-
-    // Relaxed throughout: the counts order nothing else.
-    #[inline]
-    fn add(&self, more: usize) {
-        let total = self.total.fetch_add(more as u64, Relaxed).wrapping_add(more as u64);
-        // What others made and ended since may be among the ended: then the difference is below 0, which no peak is.
-        let live = total.wrapping_sub(self.ended.load(Relaxed)).cast_signed();
-        if live > self.peak.load(Relaxed).cast_signed() {
-            core::hint::cold_path();
-            self.peak.fetch_max(live.cast_unsigned(), Relaxed);
-        }
-    }
-
-    #[inline]
-    fn remove(&self, less: usize) {
-        self.ended.fetch_add(less as u64, Relaxed);
-    }
-
-    fn remove_all(&mut self) {
-        *self.ended.get_mut() = *self.total.get_mut();
-    }
-
-    /// Handed out, given back, live, most live. A racing `add` may show in one counter and not yet in another.
-    fn read(&self) -> [u64; 4] {
-        let ended = self.ended.load(Relaxed);
-        let total = self.total.load(Relaxed);
-        let ended = ended.min(total);
-        let live = total - ended;
-        [total, ended, live, self.peak.load(Relaxed).max(live)]
-    }
 }
 
 impl<A> StatsAllocator<A> {
@@ -136,7 +89,7 @@ impl<A> StatsAllocator<A> {
 impl<A, const SITES: usize> StatsAllocator<A, Histograms<SITES>> {
     /// Counts from zero, by size class and by place too; takes no memory itself.
     pub const fn with_histograms(backing: A, histograms: Histograms<SITES>) -> Self {
-        Self { blocks: Count::new(), bytes: Count::new(), detail: histograms, backing }
+        Self { blocks: Room::new(), bytes: Room::new(), detail: histograms, backing }
     }
 
     /// The size classes of which there was a block, the shortest first.
@@ -226,8 +179,9 @@ unsafe impl<A: Allocator, D: Detail> Allocator for StatsAllocator<A, D> {
 
 impl<A, D: Detail> Stats for StatsAllocator<A, D> {
     fn stats(&self) -> AllocStats {
-        let [total_allocations, total_deallocations, current_allocations, peak_allocations] = self.blocks.read();
-        let [bytes_allocated, bytes_deallocated, current_bytes, peak_bytes] = self.bytes.read();
+        let [total_allocations, total_deallocations, current_allocations, peak_allocations] =
+            self.detail.blocks(&self.blocks);
+        let [bytes_allocated, bytes_deallocated, current_bytes, peak_bytes] = self.detail.bytes(&self.bytes);
         AllocStats {
             total_allocations,
             total_deallocations,
@@ -273,27 +227,10 @@ impl<A, D: Detail> fmt::Debug for StatsAllocator<A, D> {
 impl<A, D: Detail> fmt::Display for StatsAllocator<A, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "        {:>14} {:>14} {:>14} {:>14}", "total", "given back", "live", "peak")?;
-        for (name, count) in [("blocks", &self.blocks), ("bytes", &self.bytes)] {
-            let [total, ended, live, peak] = count.read();
+        let (blocks, bytes) = (self.detail.blocks(&self.blocks), self.detail.bytes(&self.bytes));
+        for (name, [total, ended, live, peak]) in [("blocks", blocks), ("bytes", bytes)] {
             writeln!(f, "{name:<7} {total:>14} {ended:>14} {live:>14} {peak:>14}")?;
         }
         self.detail.write(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As a reader may see them while another thread is in `add`.
-    #[test]
-    fn a_look_in_the_middle_of_a_call_breaks_no_equation() {
-        for (total, ended, peak) in [(4, 5, 4), (5, 4, 0), (5, 5, 4), (0, 1, 0)] {
-            let count = Count { total: total.into(), ended: ended.into(), peak: peak.into() };
-            let [total, ended, live, peak] = count.read();
-            assert!(live == total - ended && live <= peak, "{total} {ended} {live} {peak}");
-            count.add(1);
-            assert!(count.read()[3] <= 6, "a count that wrapped");
-        }
     }
 }

@@ -107,7 +107,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             let mut state = self.lock(Found::Check);
             state.settled = state.serial;
             state.forget_the_gone();
-            if state.table.len() == 0 { state.table.take() } else { None }
+            state.take_empty_table()
         };
         self.free_table(table);
         check
@@ -131,10 +131,7 @@ impl<A: Allocator + Reset, H: Handler> Reset for DebugAllocator<A, H> {
         self.open_all();
         let table = {
             let mut state = self.lock(Found::Reset);
-            let (blocks, bytes) = (state.counts.current_allocations, state.counts.current_bytes);
-            state.counts.total_deallocations += blocks;
-            state.counts.bytes_deallocated += bytes;
-            (state.counts.current_allocations, state.counts.current_bytes) = (0, 0);
+            state.counts.all_ended();
             state.changes += 1;
             state.table.take()
         };

@@ -92,6 +92,11 @@ impl DebugConfig {
         self.enable_tracking || self.memory_limit.is_some()
     }
 
+    /// Whether all there is to do is to count.
+    pub(super) const fn only_counts(&self) -> bool {
+        self.enable_tracking && !self.keeps_records() && self.memory_limit.is_none() && !self.verbose_log
+    }
+
     /// Bytes of a canary.
     pub(super) const fn canary(&self) -> usize {
         if self.enable_safety { self.canaries } else { 0 }

@@ -1,57 +1,73 @@
 //! A record for each new block, and room in the table for it.
 //!
 //! ```text
-//!   a block is there ─▶ enroll ─▶ few seats left? ─▶ grow_ahead: a larger table, while nothing is to be undone
-//!                          └─ none left: a spare table that was asked for before the block, or one now, or the block goes back
+//!   request ─▶ promise_seat ─▶ a block is there ─▶ enroll ─▶ few seats left? ─▶ grow_ahead: a larger table
+//!                 └─ none left: refused, and the backing hears nothing
 //! ```
+//!
+//! The larger table is asked for when the block that needed it has come, and at frees: so no refusal comes behind a grant (clause
+//! 3). Where it is refused the present one is filled to its last seat but one, and asked for again after each block.
+//! Only where so many come at once that the last seat is promised before the larger table is there, one is asked for first.
 
-use core::{ptr::NonNull, sync::atomic::Ordering};
+use core::{num::NonZeroUsize, ptr::NonNull, sync::atomic::Ordering};
 
 use terrace_core::{AllocError, Allocator};
 
 use super::{DebugAllocator, Found, Handler, Mistake, record::Record, state::Caller, table::Table};
 
-/// Seats that are to be empty after each block, so that one refusal of a larger table is not a refusal of the next block.
-const AHEAD: usize = 2;
-
 /// A block of the backing for a table, and nobody's yet.
-pub(super) struct Spare {
+struct Spare {
     log2: u32,
-    memory: NonNull<[u8]>,
+    memory: NonNull<u8>,
+    bytes: NonZeroUsize,
 }
 
 impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
-    /// Enters a new block, in a larger table if need be.
-    pub(super) fn enroll(
-        &self,
-        record: &Record,
-        by: &Caller,
-        (admitted, spare): (usize, &mut Option<Spare>),
-    ) -> Result<(), AllocError> {
+    /// Keeps a seat for a block that is still to be asked for, where records are kept.
+    #[track_caller]
+    pub(super) fn promise_seat(&self) -> Result<(), AllocError> {
+        if !self.config.keeps_records() {
+            return Ok(());
+        }
         loop {
             let mut state = self.lock(Found::Alloc);
-            let keeps = self.config.keeps_records();
-            if keeps && state.table.is_full(state.promised) {
-                drop(state);
-                match spare.take() {
-                    Some(spare) => self.move_table(spare),
-                    None => self.grow_table()?,
-                }
-                continue;
+            if state.promise() {
+                return Ok(());
             }
-            state.admitted -= admitted;
-            if self.config.counts() {
-                state.count_new(record.len);
-            }
-            let known = if keeps { state.enroll(record, &by.words) } else { None };
-            if keeps && state.table.is_full(state.promised + AHEAD) {
-                self.wanting.store(true, Ordering::Relaxed); // For `grow_ahead`.
+            if state.refused {
+                return Err(AllocError);
             }
             drop(state);
-            if let Some(known) = known {
-                self.overlapped(known, by);
-            }
-            return Ok(());
+            self.grow_table(Found::Alloc)?;
+        }
+    }
+
+    /// Gives back what was set aside for a block that did not come.
+    #[track_caller]
+    pub(super) fn withdraw(&self, admitted: usize, promised: bool) {
+        let mut state = self.lock(Found::Alloc);
+        state.admitted -= admitted;
+        state.promised -= usize::from(promised && self.config.keeps_records());
+    }
+
+    /// Enters a new block, in the seat that was promised.
+    #[track_caller]
+    pub(super) fn enroll(&self, record: &Record, by: &Caller, admitted: usize) {
+        let mut state = self.lock(Found::Alloc);
+        state.admitted -= admitted;
+        if self.config.counts() {
+            state.counts.made(record.len);
+        }
+        if !self.config.keeps_records() {
+            return;
+        }
+        let known = state.enroll(record, &by.words);
+        if state.is_crowded() {
+            self.wanting.store(true, Ordering::Relaxed); // For `grow_ahead`.
+        }
+        drop(state);
+        if let Some(known) = known {
+            self.overlapped(known, by);
         }
     }
 
@@ -59,70 +75,55 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[cold]
     pub(super) fn overlapped(&self, known: Record, by: &Caller) {
         if known.is_live() && self.config.counts() {
-            self.lock(Found::Alloc).count_end(known.len);
+            self.lock(Found::Alloc).counts.ended(known.len);
         }
         self.tell(Mistake::Overlap, Found::Alloc, known.address, Some(known.address), by);
     }
 
-    /// Places for the next blocks, while there is nothing to undo; tried again after each block as long as it is refused.
+    /// Seats for the next blocks, while there is nothing to undo; tried again after each block as long as it is refused.
     #[track_caller]
-    pub(super) fn grow_ahead(&self) {
-        if self.wanting.load(Ordering::Relaxed) && self.grow_table().is_ok() {
+    pub(super) fn grow_ahead(&self, found: Found) {
+        if !self.wanting.load(Ordering::Relaxed) {
+            return;
+        }
+        let crowded = self.lock(found).is_crowded();
+        if !crowded || self.grow_table(found).is_ok() {
             self.wanting.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether no seat is left.
-    pub(super) fn is_full(&self) -> bool {
-        let state = self.lock(Found::Alloc);
-        state.table.is_full(state.promised)
-    }
-
-    /// A larger table, where the last blocks got none and there is no seat left: refused, there is nothing to undo.
+    /// Asks for a larger table and moves into it.
     #[track_caller]
-    pub(super) fn spare_table(&self) -> Result<Option<Spare>, AllocError> {
-        if !self.wanting.load(Ordering::Relaxed) || !self.config.keeps_records() || !self.is_full() {
-            return Ok(None);
+    fn grow_table(&self, found: Found) -> Result<(), AllocError> {
+        let (log2, bytes) = self.lock(found).table.next_size().ok_or(AllocError)?;
+        match self.backing.alloc(bytes, Table::ALIGNMENT) {
+            Ok(memory) => {
+                self.move_table(Spare { log2, memory, bytes }, found);
+                Ok(())
+            }
+            Err(AllocError) => {
+                let mut state = self.lock(found);
+                // Another thread may have got it meanwhile.
+                let still = state.table.is_below(log2);
+                state.refused |= still;
+                if still { Err(AllocError) } else { Ok(()) }
+            }
         }
-        self.ask_table().map(Some)
-    }
-
-    #[track_caller]
-    pub(super) fn ask_table(&self) -> Result<Spare, AllocError> {
-        let (log2, bytes) = self.lock(Found::Alloc).table.next_size().ok_or(AllocError)?;
-        let memory = self.backing.alloc(bytes, Table::ALIGNMENT)?;
-        Ok(Spare { log2, memory: NonNull::slice_from_raw_parts(memory, bytes.get()) })
-    }
-
-    #[track_caller]
-    pub(super) fn grow_table(&self) -> Result<(), AllocError> {
-        let spare = self.ask_table()?;
-        self.move_table(spare);
-        Ok(())
     }
 
     /// Moves into `spare`, unless another thread was here first, and gives back what is not needed.
     #[track_caller]
-    pub(super) fn move_table(&self, spare: Spare) {
-        let mut state = self.lock(Found::Alloc);
-        let still = state.table.next_size().is_some_and(|(now, _)| now == spare.log2);
-        let (log2, memory) = (spare.log2, spare.memory.cast());
-        let unused = if still {
+    fn move_table(&self, spare: Spare, found: Found) {
+        let mut state = self.lock(found);
+        let unused = if state.table.is_below(spare.log2) {
             state.changes += 1;
-            // SAFETY: of `next_size`'s bytes and alignment, made by `ask_table`, and larger than the table of now.
-            unsafe { state.table.move_to(memory, log2) }.map(|memory| Spare { log2, memory })
+            state.refused = false;
+            // SAFETY: made by `grow_table` with the bytes of a table of that size, which is above the one of now.
+            unsafe { state.table.move_to(spare.memory, spare.log2) }
         } else {
-            Some(spare)
+            Some(NonNull::slice_from_raw_parts(spare.memory, spare.bytes.get()))
         };
         drop(state);
-        self.free_spare(unused);
-    }
-
-    #[track_caller]
-    pub(super) fn free_spare(&self, spare: Option<Spare>) {
-        if let Some(spare) = spare {
-            // SAFETY: of the backing, with this length and alignment; no table is in it.
-            unsafe { self.backing.free(spare.memory, Table::ALIGNMENT) };
-        }
+        self.free_table(unused);
     }
 }

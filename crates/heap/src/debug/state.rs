@@ -8,21 +8,25 @@
 //! ```
 //!
 //! - **T1** A record is live exactly as long as the caller has the block, but for one that a `remap` has in hand, for which a seat is
-//!   promised.
+//!   promised, as for each block that the backing is asked for.
 //! - **T2** The quarantine is the list `first → … → last` through `next`, of exactly the records that are `Quarantined`; `bytes` is the sum of
 //!   their backing blocks.
 #![forbid(unsafe_code)]
 
-use core::panic::Location;
+use core::{panic::Location, ptr::NonNull};
 
-use terrace_core::{Alignment, AllocStats};
+use terrace_core::Alignment;
 
 use super::{
     config::MAX_FRAMES,
+    counts::Counts,
     record::{Record, Stamp, State as Life},
     report::{Block, Describe, Mistake, Moment, Trace},
     table::{Table, Which},
 };
+
+/// Seats that are to be empty after each block, so that a larger table is asked for more than once before none is left.
+const AHEAD: usize = 2;
 
 /// The words of one trace.
 pub(super) type Words = [usize; MAX_FRAMES];
@@ -68,11 +72,13 @@ pub(super) struct Denied {
 
 pub(super) struct State {
     pub table: Table,
-    pub counts: AllocStats,
+    pub counts: Counts,
     /// Bytes of requests that are under way, against the limit.
     pub admitted: usize,
-    /// Seats of blocks that a `remap` has in hand.
+    /// Seats of blocks that are still to come, or that a `remap` has in hand.
     pub promised: usize,
+    /// Whether the last larger table that was asked for was refused.
+    pub refused: bool,
     /// Blocks so far.
     pub serial: u64,
     /// Up to here leaks were told at an end.
@@ -89,18 +95,10 @@ impl State {
     pub const fn new(frames: usize) -> Self {
         Self {
             table: Table::new(frames),
-            counts: AllocStats {
-                total_allocations: 0,
-                total_deallocations: 0,
-                current_allocations: 0,
-                peak_allocations: 0,
-                bytes_allocated: 0,
-                bytes_deallocated: 0,
-                current_bytes: 0,
-                peak_bytes: 0,
-            },
+            counts: Counts::NONE,
             admitted: 0,
             promised: 0,
+            refused: false,
             serial: 0,
             settled: 0,
             changes: 0,
@@ -111,37 +109,30 @@ impl State {
         }
     }
 
-    /// A block of `len` bytes is made.
-    #[inline]
-    pub fn count_new(&mut self, len: usize) {
-        let counts = &mut self.counts;
-        counts.total_allocations += 1;
-        counts.current_allocations += 1;
-        counts.peak_allocations = counts.peak_allocations.max(counts.current_allocations);
-        self.count_resize(0, len);
+    /// Promises a seat to a block that is still to come. `false`: none is left.
+    pub fn promise(&mut self) -> bool {
+        let room = self.table.has_room(self.promised);
+        self.promised += usize::from(room);
+        room
     }
 
-    /// A block of `len` bytes ends.
-    #[inline]
-    pub fn count_end(&mut self, len: usize) {
-        self.counts.total_deallocations += 1;
-        // Without records nobody knows that a block which ends was ever made.
-        self.counts.current_allocations = self.counts.current_allocations.saturating_sub(1);
-        self.count_resize(len, 0);
+    /// Whether so few seats are left that a larger table is to be asked for.
+    pub fn is_crowded(&self) -> bool {
+        self.table.is_full(self.promised + AHEAD)
     }
 
-    /// A block of `old` bytes has `new` ones.
-    #[inline]
-    pub fn count_resize(&mut self, old: usize, new: usize) {
-        let counts = &mut self.counts;
-        counts.bytes_allocated += new.saturating_sub(old) as u64;
-        counts.bytes_deallocated += old.saturating_sub(new) as u64;
-        counts.current_bytes = counts.current_bytes.saturating_add(new as u64).saturating_sub(old as u64);
-        counts.peak_bytes = counts.peak_bytes.max(counts.current_bytes);
+    /// The table's block, where it describes none and none is under way.
+    pub fn take_empty_table(&mut self) -> Option<NonNull<[u8]>> {
+        if self.table.len() + self.promised > 0 {
+            return None;
+        }
+        self.refused = false;
+        self.table.take()
     }
 
-    /// Seats a new block; the table is not full. What is still known at its address goes, and comes back where that was live.
+    /// Seats a new block in a seat that was promised. What is still known at its address goes, and comes back where that was live.
     pub fn enroll(&mut self, record: &Record, words: &Words) -> Option<Record> {
+        self.promised -= 1;
         self.serial += 1;
         self.seat(&Record { serial: self.serial, ..*record }, words)
     }

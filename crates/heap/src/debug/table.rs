@@ -9,13 +9,14 @@
 //! ```
 //!
 //! Open addressing with linear probing; a removal moves the rest of its run up, so that no grave is ever left. The table asks
-//! nobody for memory: whoever owns it brings a larger block when [`Table::is_full`] says so.
+//! nobody for memory: whoever owns it brings a larger block when [`Table::is_full`] says so, or fills this one as long as it
+//! [has room](Table::has_room).
 //!
 //! - **I1** `memory` is null, or a block of the owner's backing of [`Table::bytes`] bytes, whose parts are initialised.
 //! - **I2** A key is not 0 exactly where the record is there, and is its address.
 //! - **I3** At least one seat is empty, and no empty seat lies between a record's home and its seat.
 //!
-//! Cost: at most three quarters full; a look-up touches the keys of its run, one cache line as a rule.
+//! Cost: at most three quarters full, unless a larger block was refused; a look-up touches the keys of its run, one cache line as a rule.
 
 use core::{
     num::NonZeroUsize,
@@ -88,6 +89,16 @@ impl Table {
     /// Whether one more record, beside `promised` ones, would fill more than three quarters.
     pub const fn is_full(&self, promised: usize) -> bool {
         self.len + promised + 1 > self.seats() - self.seats() / 4
+    }
+
+    /// Whether there is a seat for one more record, beside `promised` ones (I3).
+    pub const fn has_room(&self, promised: usize) -> bool {
+        self.len + promised + 1 < self.seats()
+    }
+
+    /// Whether it has fewer than two to the power of `log2` seats.
+    pub const fn is_below(&self, log2: u32) -> bool {
+        self.log2 < log2
     }
 
     /// The next size, and the bytes of a block that holds a table of that size.
@@ -237,7 +248,7 @@ impl Table {
         (mixed >> (u64::BITS - self.log2)) as usize
     }
 
-    /// Seats a record, in the place of another with its address if there is one; its traces are empty. The table is not full.
+    /// Seats a record, in the place of another with its address if there is one; its traces are empty. The table has room.
     pub fn insert(&mut self, record: &Record) -> usize {
         let (seat, taken) = self.probe(record.address);
         self.len += usize::from(!taken);

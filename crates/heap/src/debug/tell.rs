@@ -65,7 +65,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     pub(super) fn admit(&self, more: usize, found: Found) -> Result<usize, AllocError> {
         let Some(limit) = self.config.memory_limit else { return Ok(0) };
         let mut state = self.lock(found);
-        let current = usize::try_from(state.counts.current_bytes).unwrap_or(usize::MAX);
+        let current = state.counts.live_bytes();
         let taken = current.saturating_add(state.admitted);
         if more > 0 && more > limit.saturating_sub(taken) {
             drop(state);

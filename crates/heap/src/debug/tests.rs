@@ -55,7 +55,10 @@ proptest! {
 
     /// Addresses near to one another, so that runs of seats collide.
     #[test]
-    fn a_table_knows_what_a_map_knows(calls in proptest::collection::vec((0usize..60, any::<bool>()), 1..200)) {
+    fn a_table_knows_what_a_map_knows(
+        calls in proptest::collection::vec((0usize..60, any::<bool>()), 1..200),
+        to_the_last_seat in any::<bool>(),
+    ) {
         let (mut table, mut model) = (Table::new(2), HashMap::new());
         for (serial, (slot, remove)) in calls.into_iter().enumerate() {
             let address = 0x1000 + slot * 8;
@@ -65,7 +68,7 @@ proptest! {
                 }
                 model.remove(&address);
             } else {
-                if table.is_full(0) {
+                if if to_the_last_seat { !table.has_room(0) } else { table.is_full(0) } {
                     grow(&mut table);
                 }
                 let seat = table.insert(&record(address, serial as u64));

@@ -17,11 +17,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[track_caller]
     pub fn trim(&self) {
         self.drain(0, Found::Check, &self.caller());
-        let table = {
-            let mut state = self.lock(Found::Check);
-            let empty = state.table.len() == 0 && state.promised == 0;
-            if empty { state.table.take() } else { None }
-        };
+        let table = self.lock(Found::Check).take_empty_table();
         self.free_table(table);
     }
 
@@ -54,7 +50,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             };
             state.claim(seat, &by);
             if self.config.counts() {
-                state.count_end(record.len);
+                state.counts.ended(record.len);
             }
             drop(state);
             self.look(&record, Found::Reset, &by);

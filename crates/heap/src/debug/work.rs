@@ -1,7 +1,7 @@
 //! The four functions: a record beside each block, its canaries and its fill, and the quarantine that it ends in.
 //!
 //! ```text
-//! make    ask backing ─▶ guard, paint ─▶ lock: enroll          no seat: a larger table first, or the block goes back
+//! make    lock: promise a seat ─▶ ask backing ─▶ guard, paint ─▶ lock: enroll ─▶ few seats left: ask for a larger table
 //! resize  lock: begin ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: end
 //! remap   lock: take  ─▶ look at canaries ─▶ ask backing ─▶ paint ─▶ lock: seat
 //! free    lock: claim ─▶ look at canaries ─▶ fill, seal ─▶ lock: hold ─▶ the oldest: look at the fill ─▶ lock: forget ─▶ backing
@@ -17,8 +17,7 @@ use terrace_core::{Alignment, AllocError, Allocator};
 use super::{
     DebugAllocator, Found, Handler, Mistake,
     base::{Base, FREED},
-    record::{Record, State as Life},
-    seats::Spare,
+    record::{Record, Stamp, State as Life},
     shape::Shape,
     state::{Caller, Denied, Named, State},
 };
@@ -34,12 +33,24 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         alignment: Alignment,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        if !self.only_counts {
+            return self.make_watched(len, alignment, zeroed);
+        }
+        let block = self.ask(len, alignment, zeroed)?;
+        self.lock(Found::Alloc).counts.made(len.get());
+        Ok(block)
+    }
+
+    /// With all that `config` may ask for.
+    #[inline(never)]
+    #[track_caller]
+    fn make_watched(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let result = if self.config.keeps_records() || self.config.memory_limit.is_some() {
             self.make_recorded(len, alignment, zeroed)
         } else {
             let result = self.ask(len, alignment, zeroed);
             if result.is_ok() && self.config.enable_tracking {
-                self.lock(Found::Alloc).count_new(len.get());
+                self.lock(Found::Alloc).counts.made(len.get());
             }
             result
         };
@@ -52,22 +63,21 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[track_caller]
     fn make_recorded(&self, len: NonZeroUsize, alignment: Alignment, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let shape = self.shape(len.get(), alignment).ok_or(AllocError)?;
-        let mut spare = self.spare_table()?;
-        let Ok(admitted) = self.admit(len.get(), Found::Alloc) else {
-            self.free_spare(spare);
+        let admitted = self.admit(len.get(), Found::Alloc)?;
+        let promised = self.promise_seat();
+        let by = self.caller();
+        let made = if promised.is_ok() { self.make_shaped(len, alignment, zeroed, shape, by.stamp) } else { None };
+        let Some(record) = made else {
+            self.withdraw(admitted, promised.is_ok());
             return Err(AllocError);
         };
-        let result = self.make_shaped(len, alignment, zeroed, shape, (admitted, &mut spare));
-        self.free_spare(spare);
-        match result {
-            Err(AllocError) if admitted > 0 => self.lock(Found::Alloc).admitted -= admitted,
-            Ok(_) if self.config.keeps_records() => self.grow_ahead(),
-            _ => (),
-        }
-        result
+        self.enroll(&record, &by, admitted);
+        self.grow_ahead(Found::Alloc);
+        // SAFETY: S2: within the block.
+        Ok(unsafe { record.base.at(shape.before) })
     }
 
-    /// A block of `shape` with a record, for which so many bytes of the limit and perhaps a larger table are set aside.
+    /// A block of `shape`, and its record, which has no seat yet. `None`: refused, and nothing has changed.
     #[track_caller]
     fn make_shaped(
         &self,
@@ -75,25 +85,23 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         alignment: Alignment,
         zeroed: bool,
         shape: Shape,
-        aside: (usize, &mut Option<Spare>),
-    ) -> Result<NonNull<u8>, AllocError> {
-        let by = self.caller();
-        let whole = NonZeroUsize::new(shape.whole).ok_or(AllocError)?;
-        let block = self.ask(whole, shape.alignment, zeroed)?;
-        let base = Base::new(block);
+        allocated: Stamp,
+    ) -> Option<Record> {
+        let whole = NonZeroUsize::new(shape.whole)?;
+        let base = Base::new(self.ask(whole, shape.alignment, zeroed).ok()?);
         if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
             // SAFETY: live, just made.
             if let Err(open) = unsafe { pages.guard(&self.backing, base, &shape) } {
                 if open {
                     self.give_back(base, &shape);
                 }
-                return Err(AllocError);
+                return None;
             }
         }
         // SAFETY: S2: within the block.
-        let user = unsafe { base.at(shape.before) };
+        let address = unsafe { base.at(shape.before) }.addr().get();
         let record = Record {
-            address: user.addr().get(),
+            address,
             len: len.get(),
             alignment,
             state: Life::Live,
@@ -102,16 +110,12 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             serial: 0,
             base,
             shape,
-            allocated: by.stamp,
+            allocated,
             freed: None,
             next: 0,
         };
         self.paint(&record, if zeroed { len.get() } else { 0 });
-        if let Err(AllocError) = self.enroll(&record, &by, aside) {
-            self.open_and_give_back(base, &shape);
-            return Err(AllocError);
-        }
-        Ok(user)
+        Some(record)
     }
 
     /// `resize`.
@@ -193,7 +197,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             let mut state = self.lock(found);
             state.admitted -= admitted;
             if let Some((old, new)) = changed {
-                state.count_resize(old, new);
+                state.counts.resized(old, new);
             }
         }
     }
@@ -235,7 +239,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             }
         });
         if changed.is_some() && self.config.counts() {
-            state.count_resize(record.len, new_len.get());
+            state.counts.resized(record.len, new_len.get());
         }
         drop(state);
         // SAFETY: S2: within the block.
@@ -297,7 +301,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         state.promised -= 1;
         let known = state.seat(&moved.unwrap_or(block.record), &block.allocated);
         if moved.is_some() && self.config.counts() {
-            state.count_resize(block.record.len, new_len.get());
+            state.counts.resized(block.record.len, new_len.get());
         }
         drop(state);
         if let Some(known) = known {
@@ -328,6 +332,22 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
     #[inline]
     #[track_caller]
     pub(super) unsafe fn end(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        if !self.only_counts {
+            // SAFETY: the caller's promise, passed on unchanged.
+            return unsafe { self.end_watched(memory, alignment) };
+        }
+        self.lock(Found::Free).counts.ended(memory.len());
+        // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
+        unsafe { self.backing.free(memory, alignment) };
+    }
+
+    /// With all that `config` may ask for.
+    ///
+    /// # Safety
+    /// As [`Allocator::free`].
+    #[inline(never)]
+    #[track_caller]
+    unsafe fn end_watched(&self, memory: NonNull<[u8]>, alignment: Alignment) {
         if self.config.verbose_log {
             self.log(CallOp::Free { memory, alignment });
         }
@@ -336,7 +356,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
             return self.end_recorded(&named);
         }
         if self.config.counts() {
-            self.lock(Found::Free).count_end(memory.len());
+            self.lock(Found::Free).counts.ended(memory.len());
         }
         // SAFETY: the caller's promise; by I1, without canaries, the backing's own block.
         unsafe { self.backing.free(memory, alignment) };
@@ -356,7 +376,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         };
         state.claim(seat, &by);
         if self.config.counts() {
-            state.count_end(record.len);
+            state.counts.ended(record.len);
         }
         drop(state);
         if let Some(mistake) = State::misnamed(&record, named) {
@@ -364,6 +384,7 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         }
         self.look(&record, Found::Free, &by);
         self.retire(&record, &by);
+        self.grow_ahead(Found::Free);
     }
 
     /// Puts a block that was claimed into quarantine, and lets the oldest ones go.
@@ -413,17 +434,6 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if ours {
             self.give_back(record.base, &record.shape);
         }
-    }
-
-    #[track_caller]
-    fn open_and_give_back(&self, base: Base, shape: &Shape) {
-        if let Some(pages) = self.pages.filter(|_| self.config.paged()) {
-            // SAFETY: live, and nobody's but ours.
-            if !unsafe { pages.open(&self.backing, base, shape) } {
-                return;
-            }
-        }
-        self.give_back(base, shape);
     }
 
     #[track_caller]

@@ -17,10 +17,18 @@ use core::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::sites::{Site, Sites};
+use super::{
+    sites::{Site, Sites},
+    tally::{Count, Figures, Room, Tally},
+};
 
 /// What a [`StatsAllocator`](super::StatsAllocator) counts besides: nothing, or [`Histograms`].
 pub trait Detail {
+    /// How blocks and bytes are counted beside it.
+    type Tally: Tally;
+
+    fn blocks(&self, tally: &Self::Tally) -> Figures;
+    fn bytes(&self, tally: &Self::Tally) -> Figures;
     fn made(&self, len: usize, site: &'static Location<'static>);
     fn ended(&self, len: usize);
     fn resized(&self, old: usize, new: usize, site: &'static Location<'static>);
@@ -29,6 +37,16 @@ pub trait Detail {
 }
 
 impl Detail for () {
+    type Tally = Count;
+
+    fn blocks(&self, tally: &Count) -> Figures {
+        tally.read()
+    }
+
+    fn bytes(&self, tally: &Count) -> Figures {
+        tally.read()
+    }
+
     #[inline]
     fn made(&self, _: usize, _: &'static Location<'static>) {}
 
@@ -69,14 +87,11 @@ pub struct Histograms<const SITES: usize> {
 
 const CLASSES: usize = usize::BITS as usize;
 
-/// The class of a length, which is not 0.
+/// The class of a length, which is not 0: one scan for the highest bit.
+#[inline]
 const fn class(len: usize) -> usize {
-    // No block is longer than `isize::MAX` bytes, so that the last class is never passed.
-    match len.saturating_sub(1).checked_ilog2() {
-        Some(log2) if log2 as usize + 1 < CLASSES => log2 as usize + 1,
-        Some(_) => CLASSES - 1,
-        None => 0,
-    }
+    // No block is longer than `isize::MAX` bytes, so that no bit is lost; of others the class is wrong, and still one of them.
+    (len.wrapping_sub(1).wrapping_mul(2) | 1).ilog2() as usize
 }
 
 impl<const SITES: usize> Histograms<SITES> {
@@ -116,6 +131,16 @@ impl<const SITES: usize> Default for Histograms<SITES> {
 }
 
 impl<const SITES: usize> Detail for Histograms<SITES> {
+    type Tally = Room;
+
+    fn blocks(&self, tally: &Room) -> Figures {
+        tally.read(|| self.total.iter().map(|total| total.load(Relaxed)).fold(0, u64::wrapping_add))
+    }
+
+    fn bytes(&self, tally: &Room) -> Figures {
+        tally.read(|| self.sites.bytes())
+    }
+
     #[inline]
     fn made(&self, len: usize, site: &'static Location<'static>) {
         self.total[class(len)].fetch_add(1, Relaxed);
@@ -176,6 +201,8 @@ mod tests {
             let longest = 1usize << class(len);
             assert!(len <= longest && (len > longest / 2 || len == 1), "{len} in {longest}");
         }
-        assert_eq!(class(usize::MAX), CLASSES - 1, "no index is out of range");
+        for len in [0, isize::MAX as usize + 1, usize::MAX] {
+            assert!(class(len) < CLASSES, "no index is out of range: {len}");
+        }
     }
 }

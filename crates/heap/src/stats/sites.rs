@@ -56,6 +56,14 @@ impl Row {
         ptr::eq(place, site) || same(unsafe { &*place }, site)
     }
 
+    #[inline]
+    fn add(&self, blocks: u64, bytes: usize) {
+        if blocks != 0 {
+            self.blocks.fetch_add(blocks, Relaxed);
+        }
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
     fn site(&self) -> Option<Site> {
         let place = self.place.load(Relaxed);
         // SAFETY: by I1 null or a `Location` that lives for ever, which nobody writes to.
@@ -78,14 +86,10 @@ impl<const ROWS: usize> Sites<ROWS> {
     pub(super) fn count(&self, site: &'static Location<'static>, blocks: u64, bytes: usize) {
         let first = self.first(site);
         // As a rule the place has the first row: no call, and no look at what the pointer points to.
-        let row = match self.rows.get(first) {
-            Some(row) if ptr::eq(row.place.load(Relaxed), site) => row,
-            _ => self.row(site, first),
-        };
-        if blocks != 0 {
-            row.blocks.fetch_add(blocks, Relaxed);
+        match self.rows.get(first) {
+            Some(row) if ptr::eq(row.place.load(Relaxed), site) => row.add(blocks, bytes),
+            _ => self.count_elsewhere(site, first, (blocks, bytes)),
         }
-        row.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Where the search for a place begins.
@@ -96,9 +100,15 @@ impl<const ROWS: usize> Sites<ROWS> {
     }
 
     #[inline(never)]
-    fn row(&self, site: &'static Location<'static>, first: usize) -> &Row {
+    fn count_elsewhere(&self, site: &'static Location<'static>, first: usize, (blocks, bytes): (u64, usize)) {
         let (before, from) = self.rows.split_at(first);
-        from.iter().chain(before).find(|row| row.is_of(site)).unwrap_or(&self.unlisted)
+        let row = from.iter().chain(before).find(|row| row.is_of(site)).unwrap_or(&self.unlisted);
+        row.add(blocks, bytes);
+    }
+
+    /// All that was asked for.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.iter().chain([&self.unlisted]).map(|row| row.bytes.load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
     pub(super) fn unlisted(&self) -> (u64, u64) {
