@@ -89,7 +89,7 @@ impl<A: Allocator> PoolAllocator<A> {
             first: Cell::new(KEPT),
             neg_limit: Cell::new(usize::MAX),
             item_len: item_len(len),
-            alignment: item_alignment(item_len(len), alignment),
+            alignment: alignment.max(Alignment::of::<Free>()),
             growable: Cell::new(true),
             arena: ArenaAllocator::new(backing),
         }
@@ -101,7 +101,7 @@ impl<A: Allocator> PoolAllocator<A> {
             first: Cell::new(KEPT),
             neg_limit: Cell::new(usize::MAX),
             item_len: item_len(len),
-            alignment: item_alignment(item_len(len), alignment),
+            alignment: alignment.max(Alignment::of::<Free>()),
             growable: Cell::new(false),
             arena: ArenaAllocator::new_closed(backing),
         }
@@ -358,17 +358,4 @@ fn item_of(word: *mut u8) -> Option<NonNull<Free>> {
 const fn item_len(len: NonZeroUsize) -> NonZeroUsize {
     const LEAST: NonZeroUsize = NonZeroUsize::new(size_of::<Free>()).expect("a pointer has a size");
     if len.get() < LEAST.get() { LEAST } else { len }
-}
-
-/// So that an item lies in as few lines of the cache as it can, it begins at a multiple of the largest power of two that divides its length:
-/// that takes a few bytes at the start of each of the arena's nodes, and none between items.
-const fn item_alignment(len: NonZeroUsize, alignment: Alignment) -> Alignment {
-    /// A line, as nearly all machines have it.
-    const LINE_LOG2: u32 = 6;
-    let divisor = len.trailing_zeros();
-    let alignment = alignment.max(Alignment::of::<Free>());
-    match Alignment::from_log2(if divisor < LINE_LOG2 { divisor } else { LINE_LOG2 }) {
-        Some(within_lines) => alignment.max(within_lines),
-        None => alignment,
-    }
 }

@@ -16,7 +16,7 @@ use core::{
 
 use terrace_core::{Alignment, AllocError, Allocator, Reset, ResetMode};
 
-use super::{PoolAllocator, item_alignment, item_len};
+use super::{PoolAllocator, item_len};
 
 /// Values of type `T` in items of their size.
 ///
@@ -68,7 +68,7 @@ impl<T, A: Allocator> Pool<T, A> {
         Some(len) => item_len(len),
         None => item_len(NonZeroUsize::MIN),
     };
-    const ALIGNMENT: Alignment = item_alignment(Self::LEN, Alignment::of::<T>());
+    const ALIGNMENT: Alignment = Alignment::of::<T>().max(Alignment::of::<super::Free>());
 
     /// A pool that grows as needed; asks `backing` for nothing yet.
     pub const fn new(backing: A) -> Self {
