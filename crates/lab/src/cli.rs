@@ -253,7 +253,7 @@ pub struct Frames {
     /// A machine with nodes of memory, in a TOML file as shown below
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,
-    /// Where frames come from: local, interleave, interleave=NODES, bind=NODES or preferred=NODE; several times to compare
+    /// Where frames come from: local, interleave, interleave=NODES, bind=NODES, preferred=NODE or weighted=WEIGHTS; several times to compare
     /// [default: local]
     #[arg(long, value_name = "POLICY", value_parser = PolicyWord::parse, requires = "topology")]
     pub policy: Vec<PolicyWord>,
