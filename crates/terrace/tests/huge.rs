@@ -1,4 +1,4 @@
-//! Promotion and demotion on real pages: what `HugePages` says of frames becomes so in memory, and the kernel's own files show it.
+//! Huge pages as the kernel's own files show them: what `HugePages` promotes and demotes, and regions of pages out of the nodes' pools.
 //!
 //! ```text
 //!  owner has 511 of 512 frames    512 small pages          smaps: no huge page    frames anywhere
@@ -6,22 +6,31 @@
 //!  one goes back: demoted         that page is given back   smaps: no huge page    511 frames, contents as before
 //! ```
 //!
-//! Where the kernel joins no pages, or does not tell of frames, the test says so; `.ci/run numa` runs it where it does both.
+//! A region of huge pages takes them out of the pools when it is made, node by node, and gives them back when its last handle is gone.
+//!
+//! Where the kernel joins no pages, has none in its pools, or does not tell of frames, the test says so; `.ci/run numa` runs it where it does both.
 
 #[path = "../../sys/tests/kernel/mod.rs"]
 mod kernel;
 
 use core::{num::NonZeroUsize, ptr::NonNull};
+use std::{env, fs, sync::Mutex};
 
 use kernel::{IN_HUGE, are_whole, seen_or_said, smaps};
 use terrace::{
-    Alignment, Allocator, Decommit, PageAllocator,
-    frame::{FrameAllocator, Frames, HugeCounts, HugePages, HybridAllocator, MemoryMap, PageOwner, PageSize, Request},
-    numa::{self, NumaUnavailable},
-    page_size,
+    Alignment, Allocator, AllocatorExt, Decommit, NumaRegion, PageAllocator, PageOptions, Unavailable,
+    frame::{
+        FrameAllocator, Frames, HugeCounts, HugePages, HybridAllocator, MemoryMap, PageOwner, PageSize, Request,
+        numa::{NodeSet, NumaPolicy},
+    },
+    numa::{self, NumaUnavailable, Place, Topology},
+    page_size, presets,
 };
 
 const HUGE: usize = 2 << 20;
+
+/// Pools are the machine's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn advise(pages: NonNull<[u8]>, advice: i32) {
     // SAFETY: pages of the test's own; what is advised changes no contents. Where the kernel knows of no huge pages it makes none.
@@ -47,6 +56,7 @@ fn holds(page: NonNull<[u8]>, byte: u8) -> bool {
 
 #[test]
 fn a_promoted_block_becomes_one_page_and_a_demoted_one_is_small_pages_again() {
+    let _turn = TURN.lock();
     if page_size() != 4096 {
         eprintln!("skipped: pages of {} bytes are no frames", page_size());
         return;
@@ -115,4 +125,126 @@ fn a_promoted_block_becomes_one_page_and_a_demoted_one_is_small_pages_again() {
     }
     // SAFETY: live, of this length and alignment, and used no more.
     unsafe { PageAllocator.free(block, huge) };
+}
+
+fn size() -> Alignment {
+    Alignment::new(HUGE).unwrap()
+}
+
+fn bytes(len: usize) -> NonZeroUsize {
+    NonZeroUsize::new(len).unwrap()
+}
+
+fn block(region: &impl Allocator, len: usize) -> Option<NonNull<[u8]>> {
+    Some(NonNull::slice_from_raw_parts(region.alloc(bytes(len), Alignment::ONE).ok()?, len))
+}
+
+fn free(region: &impl Allocator, blocks: impl IntoIterator<Item = NonNull<[u8]>>) {
+    for block in blocks {
+        // SAFETY: every caller got it by `block` from this allocator, and uses it no more.
+        unsafe { region.free(block, Alignment::ONE) };
+    }
+}
+
+/// Free pages in the pools of the nodes with memory, by the kernel's numbers of these.
+fn pools() -> Vec<(usize, usize)> {
+    let topology = Topology::read().unwrap_or_else(|_| Topology::one_node());
+    let free = |node: usize| {
+        let path = format!("/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/free_hugepages");
+        fs::read_to_string(path).ok()?.trim().parse::<usize>().ok()
+    };
+    let with_memory = topology.nodes().iter().filter(|node| node.bytes > 0);
+    with_memory.filter_map(|node| Some((node.number, free(node.number)?))).collect()
+}
+
+/// A region of so many huge pages of each node, or the reason why this machine has none, which is said.
+fn region(test: &str, pages: usize) -> Option<NumaRegion> {
+    let made = NumaRegion::with_huge_pages(size(), bytes(pages * HUGE));
+    let Err(why) = made else { return made.ok() };
+    assert!(env::var_os("TERRACE_NUMA_TOPOLOGY").is_none(), "this machine must have them: {why}");
+    assert!(why.to_string().contains("hugepages"), "where their number is set: {why}");
+    eprintln!("skipped {test}: {why}");
+    None
+}
+
+#[test]
+fn a_regions_huge_pages_lie_on_their_nodes_and_go_back_to_the_pools() {
+    let _turn = TURN.lock();
+    let before = pools();
+    let Some(region) = region("a region of huge pages", 2) else { return };
+    let taken: Vec<_> = before.iter().map(|&(node, free)| (node, free - 2)).collect();
+    assert_eq!(pools(), taken, "two of each node, when it was made");
+    for node in (0..region.nodes()).filter(|&node| region.filled_bytes(node) > 0) {
+        assert_eq!(region.filled_bytes(node), 2 * HUGE);
+        let number = region.number_of(node).unwrap();
+        let handle = region.on(node, NumaPolicy::Bind(NodeSet::one(node))).unwrap();
+        let held: Vec<_> = core::iter::from_fn(|| block(&handle, HUGE / 2)).collect();
+        assert_eq!(held.len(), 4, "all of node {node}'s, and no more");
+        for &block in &held {
+            fill(block, 7);
+            assert_eq!(smaps(block.cast::<u8>().addr().get(), "KernelPageSize"), Some(2048));
+            let mut here = true;
+            if region.unplaced().is_none() {
+                numa::places(block, |place| here &= place == Place::Node(number)).expect("the kernel says it");
+            }
+            assert!(here, "on node {node}");
+            if let Some(seen) = seen_or_said(block) {
+                assert!(seen.iter().all(|page| page.is_some_and(|page| page.is_reserved())), "out of the pool");
+            }
+        }
+        eprintln!("node {node}: {} MiB in huge pages", held.len());
+        let other = block(&region.on(node, NumaPolicy::Local).unwrap(), 4096);
+        assert!(other.is_none_or(|other| region.node_of(other.cast()) != Some(node)), "the nearest, or nothing");
+        free(&region, held.into_iter().chain(other));
+    }
+    region.trim();
+    assert_eq!(pools(), taken, "what is idle stays the region's");
+    drop(region);
+    assert_eq!(pools(), before, "all of it went back");
+}
+
+#[test]
+fn a_node_with_too_few_huge_pages_is_named_and_nothing_is_taken() {
+    let _turn = TURN.lock();
+    let before = pools();
+    let absurd = NumaRegion::with_huge_pages(size(), NonZeroUsize::MAX).map(|_| ());
+    assert!(matches!(absurd, Err(Unavailable::Memory | Unavailable::HugePages { .. })), "{absurd:?}");
+    let odd = Alignment::new(8192).unwrap();
+    assert!(
+        matches!(NumaRegion::with_huge_pages(odd, bytes(1)).err(), Some(Unavailable::HugePageSize { size }) if size == odd)
+    );
+    let Some(_) = region("nodes with too few huge pages", 1) else { return };
+    if let [(first, free), _, ..] = before[..] {
+        let why = NumaRegion::with_huge_pages(size(), bytes((free + 1) * HUGE)).map(|_| ());
+        let lacks = NumaUnavailable::NoHugePages { node: first };
+        assert_eq!(why, Err(Unavailable::Node { node: first, why: lacks }), "the first of them");
+    }
+    if let [.., (last, free_pages)] = before[..]
+        && before.len() > 1
+        && free_pages > 1
+    {
+        // The pool as a whole has enough, and the last node has not: that is found when its part is touched.
+        let of_last = PageOptions::new().explicit_huge_pages(size()).on_node(last).build();
+        let held: Vec<_> = core::iter::from_fn(|| block(&of_last, HUGE)).take(2).collect();
+        let why = NumaRegion::with_huge_pages(size(), bytes((free_pages - 1) * HUGE)).map(|_| ());
+        eprintln!("{why:?}");
+        let lacks = NumaUnavailable::NoHugePages { node: last };
+        assert_eq!(why, Err(Unavailable::Node { node: last, why: lacks }));
+        assert!(lacks.to_string().contains(&format!("node{last}/hugepages")), "{lacks}");
+        free(&of_last, held);
+    }
+    assert_eq!(pools(), before, "nothing is lost");
+}
+
+#[test]
+fn an_smp_for_each_node_stands_on_huge_pages() {
+    let _turn = TURN.lock();
+    let Some(region) = region("smp on huge pages", 4) else { return };
+    let numa = presets::Numa::over(region).expect("memory");
+    let numbers = numa.alloc_slice::<u64>(10_000).expect("memory");
+    // SAFETY: live, and nobody else's.
+    unsafe { numbers.cast::<u64>().write_bytes(1, numbers.len()) };
+    assert_eq!(smaps(numbers.cast::<u8>().addr().get(), "KernelPageSize"), Some(2048));
+    // SAFETY: live, of this allocator, not used again.
+    unsafe { numa.free_slice(numbers) };
 }
