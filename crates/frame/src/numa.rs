@@ -35,6 +35,7 @@
 mod counts;
 mod distances;
 mod policy;
+mod table;
 mod view;
 
 use core::{error, fmt};
@@ -52,6 +53,7 @@ pub use counts::NodeCounts;
 use counts::{Came, Counts};
 pub use distances::Distances;
 pub use policy::{NodeSet, NodeWeights, NumaPolicy};
+use table::NodeTable;
 pub use view::NumaView;
 
 /// The most nodes that there can be.
@@ -182,6 +184,8 @@ pub struct NumaAllocator<'m, F, S = NoSlots> {
     nodes: &'m [NumaNode<F>],
     counts: Counts<'m>,
     slots: S,
+    /// Whose a frame may be.
+    table: NodeTable,
     distances: Distances<'m>,
     /// Those that have memory.
     with_memory: NodeSet,
@@ -232,7 +236,8 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         let storage = Storage::of_slice(storage, words).map_err(|_| NumaError::Storage)?;
         let counts = Counts::new(storage.words(), nodes.len(), slots.count());
         let with_memory = (0..nodes.len()).filter(|&node| nodes[node].memory.is_some()).collect();
-        Ok(Self { nodes, counts, slots, distances, with_memory, pool: None, current: || 0, _storage: storage })
+        let table = NodeTable::new(nodes.iter().map(|node| node.span));
+        Ok(Self { nodes, counts, slots, table, distances, with_memory, pool: None, current: || 0, _storage: storage })
     }
 
     /// The same with frames of no node, which are handed out when all nodes that can be reached are full.
@@ -416,22 +421,10 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         self.all().find(|node| node.manages(frames)).and_then(NumaNode::frames)
     }
 
-    /// What the node says to whom the frame may belong; [`Misuse::Outside`] where none of them has the run: it is the
-    /// pool's, or lies in several, or nowhere.
+    /// The allocator of the node that a frame may belong to, by the table.
     #[inline(always)]
-    fn freed(&self, start: Frame, free: impl Fn(&F) -> Result<(), Misuse>) -> Result<(), Misuse> {
-        for node in self.nodes {
-            if start.0.wrapping_sub(node.span.start.0) < node.span.count
-                && let Some(frames) = node.frames()
-            {
-                let answer = free(frames);
-                // A hole of this node's map may be another's.
-                if answer != Err(Misuse::Outside) {
-                    return answer;
-                }
-            }
-        }
-        Err(Misuse::Outside)
+    fn likely(&self, frame: Frame) -> Option<&'m F> {
+        self.nodes.get(self.table.node(frame)).and_then(NumaNode::frames)
     }
 
     /// The parts of a run that reaches over several nodes, each with its owner; the last is `None` where the rest is
@@ -449,10 +442,15 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         })
     }
 
+    /// Takes back what the table's node does not have: a frame of a hole of his, or where the table names nobody.
     #[cold]
-    fn free_order_parts(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        let aligned = start.0 & (order.frames() - 1) == 0;
-        if aligned { self.free_parts(Frames::of_order(start, order)) } else { Err(Misuse::NotARun) }
+    fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let owner = self.owner(Frames { start, count: 1 });
+        match owner.map_or(Err(Misuse::Outside), |owner| owner.free_order(start, order)) {
+            Err(Misuse::Outside) if start.0 & (order.frames() - 1) != 0 => Err(Misuse::NotARun),
+            Err(Misuse::Outside) => self.free_parts(Frames::of_order(start, order)),
+            answer => answer,
+        }
     }
 
     /// A run of the pool, or one that nobody has alone (clause 5): all of its parts, or none.
@@ -489,9 +487,9 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
 
     #[inline]
     fn free(&self, frames: Frames) -> Result<(), Misuse> {
-        match self.freed(frames.start, |owner| owner.free(frames)) {
-            Err(Misuse::Outside) => self.free_parts(frames),
-            answer => answer,
+        match self.likely(frames.start).map(|owner| owner.free(frames)) {
+            None | Some(Err(Misuse::Outside)) => self.free_parts(frames),
+            Some(answer) => answer,
         }
     }
 
@@ -502,9 +500,9 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        match self.freed(start, |owner| owner.free_order(start, order)) {
-            Err(Misuse::Outside) => self.free_order_parts(start, order),
-            answer => answer,
+        match self.likely(start).map(|owner| owner.free_order(start, order)) {
+            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            Some(answer) => answer,
         }
     }
 
