@@ -196,7 +196,8 @@ pub struct NumaAllocator<'m, F, S = NoSlots> {
 }
 
 impl NumaAllocator<'_, ()> {
-    /// Bytes of storage that are enough for the counts of so many nodes and slots.
+    /// Bytes of storage that are enough for the counts of so many nodes and slots; of more than any storage has room for all that a
+    /// `usize` holds.
     #[must_use]
     pub const fn metadata_bytes(nodes: usize, slots: usize) -> usize {
         counts::bytes(nodes, slots)
