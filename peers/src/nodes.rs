@@ -2,7 +2,7 @@
 //! stands in the place of a peer. What they cost on the path on which the caller's own node, or the zone Normal, has a frame at hand is the difference.
 //!
 //! ```text
-//!   terrace:  numa.alloc_order_on(node, order)   ──▶ hybrid of the node        numa.free_order(frame, order) ──▶ the same hybrid
+//!   terrace:  numa.alloc_order_on(node, order)   ──▶ hybrid of the node        numa.free_order_on(node, frame, order) ──▶ the same hybrid
 //!   hybrid:   hybrid.alloc_order(order)          ──────▶                       hybrid.free_order(frame, order) ──────▶
 //!             in the cells "get" and "put" the other half of the pair goes to the hybrid in both
 //! ```
@@ -104,7 +104,25 @@ impl<const GET: bool, const PUT: bool> Work for Passed<GET, PUT> {
 
     #[inline(always)]
     fn put(&self, frame: Frame, order: Order) -> bool {
-        if PUT { self.numa.free_order(frame, order).is_ok() } else { self.below.free_order(frame, order).is_ok() }
+        match PUT {
+            true => self.numa.free_order_on(self.node, frame, order).is_ok(),
+            false => self.below.free_order(frame, order).is_ok(),
+        }
+    }
+}
+
+/// The frame is given back without a word of whose it is.
+struct Found(Passed<false, false>);
+
+impl Work for Found {
+    #[inline(always)]
+    fn get(&self, order: Order) -> Option<Frame> {
+        self.0.get(order)
+    }
+
+    #[inline(always)]
+    fn put(&self, frame: Frame, order: Order) -> bool {
+        self.0.numa.free_order(frame, order).is_ok()
     }
 }
 
@@ -115,6 +133,7 @@ pub fn competitors(cell: &Cell) -> Vec<Competitor> {
         "passed" => over(cell, Passed::<true, true>::new()),
         "passed get" => over(cell, Passed::<true, false>::new()),
         "passed put" => over(cell, Passed::<false, true>::new()),
+        "found put" => over(cell, Found(Passed::new())),
         "view" => over(cell, Plain(Box::leak(Box::new(nodes())).on(black_box(NODES - 1)).expect("it is there"))),
         "zones" => over(cell, Plain(zones())),
         kind => unreachable!("cells.toml asks for {kind}, which this group does not do"),

@@ -22,23 +22,26 @@
 //! - **N5** A view's turns are taken one by one: of `n` runs that it got in turn each node has `n` divided by the
 //!   nodes, up or down, while memory allows.
 //!
-//! Cost on the local path, above the node's allocator, in instructions (callgrind, x86-64, `ThreadSlots`; without slots 7 fewer, but
-//! the count is an atomic addition):
+//! Cost on the local path, above the node's allocator (`cargo run --release -p terrace-peers -- nodes --instructions`; x86-64, `ThreadSlots`;
+//! without slots 7 instructions fewer, but the count is an atomic addition):
 //!
-//! | | alloc | free |
+//! | | instructions | ns |
 //! |---|---|---|
-//! | [`NumaView`], which a thread or CPU keeps | 15 | 7 |
-//! | the node passed with each call | 21 | 24, and 9 for each node before the frame's own |
+//! | alloc, the node passed in | 10 | 0.1 to 0.3 |
+//! | free, the node passed in, which is the frame's own | 10 | 0.2 to 0.3 |
+//! | free without a node: its allocator is reached through a table | 14 | 6.6 to 9.3 |
+//! | both by a [`NumaView`], which a thread or CPU keeps | 15 | 0.4 to 0.6 |
 //!
-//! A pair of both takes 1.0 and 2.6 ns more (least of 400 rounds, the machine under load). A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
+//! A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
 
 mod counts;
 mod distances;
+mod error;
 mod policy;
 mod table;
 mod view;
 
-use core::{error, fmt};
+use core::fmt;
 
 use terrace_sync::{NoSlots, Slots};
 
@@ -52,46 +55,13 @@ use crate::{
 pub use counts::NodeCounts;
 use counts::{Came, Counts};
 pub use distances::Distances;
+pub use error::NumaError;
 pub use policy::{NodeSet, NodeWeights, NumaPolicy};
 use table::NodeTable;
 pub use view::NumaView;
 
 /// The most nodes that there can be.
 pub const MAX_NODES: usize = 64;
-
-/// Why there is no allocator over these nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NumaError {
-    /// There are none, more than 64, or another number of them than the distances know.
-    Nodes,
-    /// This distance is none: a node is 10 from itself, and no other is nearer.
-    Distance {
-        /// The row.
-        from: usize,
-        /// The column.
-        to: usize,
-    },
-    /// The allocator of a node does not manage exactly the frames of the node's map.
-    NotItsMap,
-    /// Two nodes have a frame in common; the pool has the number of nodes.
-    Overlap(usize, usize),
-    /// The storage is smaller than [`NumaAllocator::metadata_bytes`].
-    Storage,
-}
-
-impl fmt::Display for NumaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nodes => write!(f, "between 1 and {MAX_NODES} nodes are needed, and a distance for each pair"),
-            Self::Distance { from, to } => write!(f, "the distance from node {from} to node {to} is none"),
-            Self::NotItsMap => f.write_str("the allocator of a node manages other frames than the node's map has"),
-            Self::Overlap(one, other) => write!(f, "nodes {one} and {other} have frames in common"),
-            Self::Storage => f.write_str("the storage for the counts is too small"),
-        }
-    }
-}
-
-impl error::Error for NumaError {}
 
 /// A node: its memory, if it has any, and the allocator over that.
 ///
@@ -309,6 +279,31 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         own + rest.len()
     }
 
+    /// Takes a run back from a caller on `node`, whose own it mostly is: that node's allocator is asked first. Where it is not, or there is no
+    /// such node, this is [`free`](FrameAllocator::free).
+    ///
+    /// # Errors
+    /// As `free`.
+    #[inline]
+    pub fn free_on(&self, node: usize, frames: Frames) -> Result<(), Misuse> {
+        match self.nodes.get(node).and_then(NumaNode::frames).map(|own| own.free(frames)) {
+            None | Some(Err(Misuse::Outside)) => self.free_parts(frames),
+            Some(answer) => answer,
+        }
+    }
+
+    /// A run of `order` likewise.
+    ///
+    /// # Errors
+    /// As [`free_order`](FrameAllocator::free_order).
+    #[inline]
+    pub fn free_order_on(&self, node: usize, start: Frame, order: Order) -> Result<(), Misuse> {
+        match self.nodes.get(node).and_then(NumaNode::frames).map(|own| own.free_order(start, order)) {
+            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            Some(answer) => answer,
+        }
+    }
+
     /// A handle for callers on `node`, with [`NumaPolicy::Local`].
     ///
     /// # Errors
@@ -443,9 +438,15 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         })
     }
 
-    /// Takes back what the table's node does not have: a frame of a hole of his, or where the table names nobody.
-    #[cold]
+    /// Takes back what the node that was asked first does not have.
+    #[inline(never)]
     fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        self.free_order(start, order)
+    }
+
+    /// The same where the table has named the wrong one.
+    #[cold]
+    fn free_order_parts(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         let owner = self.owner(Frames { start, count: 1 });
         match owner.map_or(Err(Misuse::Outside), |owner| owner.free_order(start, order)) {
             Err(Misuse::Outside) if start.0 & (order.frames() - 1) != 0 => Err(Misuse::NotARun),
@@ -502,7 +503,7 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         match self.likely(start).map(|owner| owner.free_order(start, order)) {
-            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            None | Some(Err(Misuse::Outside)) => self.free_order_parts(start, order),
             Some(answer) => answer,
         }
     }

@@ -475,6 +475,39 @@ fn racing_threads_share_no_frame_and_lose_no_count() {
     assert_eq!((counted, numa.free_frames()), (got, 2800));
 }
 
+/// Node 1 lies in a hole of node 0, and the pool behind both.
+#[test]
+fn a_free_with_a_node_named_finds_whoever_has_the_frame() {
+    let entries = [MapEntry::usable(0, 900 << 12), MapEntry::reserved(300 << 12, 300 << 12)];
+    let maps = [MemoryMap::new(&entries).expect("a map"), map_at(320, 256)];
+    let (all, pool) = (maps.each_ref().map(node), node(&map_at(4096, 64)));
+    let distances = Distances::new(2, &[10, 20, 20, 10]).expect("a matrix");
+    let mut words = counts(2);
+    let numa = NumaAllocator::new(&all, distances, &mut words).unwrap().with_pool(&pool).unwrap();
+    let of = |owner: usize| all.get(owner).unwrap_or(&pool).frames().expect("memory");
+    for (owner, named) in (0..3).flat_map(|owner| [0, 1, 2, usize::MAX].map(|named| (owner, named))) {
+        for order in [Order::MIN, Order::new(3).unwrap()] {
+            let free = numa.free_frames();
+            let run = of(owner).alloc_order(order).expect("room");
+            assert_eq!(numa.free_order_on(named, run, order), Ok(()), "of {owner}, by {named}");
+            assert_eq!(numa.free_order_on(named, run, order), Err(Misuse::AlreadyFree));
+            let run = of(owner).alloc(&Request::frames(5)).expect("room");
+            assert_eq!(numa.free_on(named, run), Ok(()), "of {owner}, by {named}");
+            assert_eq!(numa.free_on(named, run), Err(Misuse::AlreadyFree));
+            let run = of(owner).alloc_order(order).expect("room");
+            assert_eq!((numa.free_order(run, order), numa.free_frames()), (Ok(()), free), "and without a node");
+        }
+    }
+    for named in [0, 1, usize::MAX] {
+        for outside in [310, 590, 900, 4095, 4160, usize::MAX] {
+            assert_eq!(numa.free_order_on(named, Frame(outside), Order::MIN), Err(Misuse::Outside), "{outside}");
+            assert_eq!(numa.free_on(named, Frames::new(outside, 1)), Err(Misuse::Outside), "{outside}");
+        }
+        assert_eq!(numa.free_order_on(named, Frame(4), Order::new(3).unwrap()), Err(Misuse::NotARun));
+    }
+    assert_eq!(numa.free_frames(), numa.total_frames());
+}
+
 /// A provider that claims to have all numbers there are.
 #[derive(Clone)]
 struct Endless;

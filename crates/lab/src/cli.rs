@@ -205,7 +205,7 @@ Examples:
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group: arena, fixed, frames, layers, memops, page, pool or smp
+    /// The group: arena, fixed, frames, layers, memops, nodes, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,
