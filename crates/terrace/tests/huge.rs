@@ -10,7 +10,6 @@
 //!
 //! Where the kernel joins no pages, has none in its pools, or does not tell of frames, the test says so; `.ci/run numa` runs it where it does both.
 
-#[path = "../../sys/tests/kernel/mod.rs"]
 mod kernel;
 
 use core::{num::NonZeroUsize, ptr::NonNull};
@@ -93,8 +92,7 @@ fn a_promoted_block_becomes_one_page_and_a_demoted_one_is_small_pages_again() {
             assert!(seen.iter().all(|page| page.is_some_and(small)), "not yet in memory");
         }
         advise(block, libc::MADV_HUGEPAGE);
-        let joined = numa::collapse(in_memory);
-        match joined {
+        match numa::collapse(in_memory) {
             Ok(()) => {
                 assert_eq!(smaps(address, "AnonHugePages"), Some(HUGE >> 10));
                 if let Some(seen) = seen_or_said(in_memory) {
@@ -102,7 +100,7 @@ fn a_promoted_block_becomes_one_page_and_a_demoted_one_is_small_pages_again() {
                     eprintln!("promoted: one page of {IN_HUGE} frames, by smaps and kpageflags");
                 }
             }
-            Err(NumaUnavailable::Kernel | NumaUnavailable::Memory) => eprintln!("skipped the page: {joined:?}"),
+            Err(why @ (NumaUnavailable::Kernel | NumaUnavailable::Memory)) => eprintln!("skipped the page: {why}"),
             Err(why) => panic!("{why}"),
         }
         assert!(holds(in_memory, 7), "contents stay");
