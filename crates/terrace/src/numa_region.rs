@@ -57,7 +57,7 @@ type Nodes = NumaAllocator<'static, Filled, ThreadSlots>;
 /// What one handle hands out another may free. Blocks are in memory: touching one never fails, nor goes to another node than the one it was
 /// got from. When the last handle is dropped all of it goes back to the system. With [`with_huge_pages`](Self::with_huge_pages) it is huge pages.
 ///
-/// Nodes are named by their place in [`Topology::nodes`]. On a machine of one node, or where the kernel does not let pages be placed
+/// Nodes are named by their place in [`Topology::nodes`](numa::Topology::nodes). On a machine of one node, or where the kernel does not let pages be placed
 /// ([`unplaced`](Self::unplaced) says why), there is one.
 ///
 /// ```
