@@ -19,6 +19,8 @@ pub struct Cells {
     /// The group `memops`, from its own file.
     #[serde(skip)]
     pub memops: Vec<Cell>,
+    /// The group `nodes`.
+    pub nodes: Vec<Cell>,
     /// The group `page`.
     pub page: Vec<Cell>,
     /// The group `pool`.
@@ -32,7 +34,7 @@ pub struct Cell {
     pub name: String,
     /// Which work is done.
     pub kind: String,
-    /// Bytes, where the work has one size.
+    /// Bytes, where the work has one size; in the group `nodes` the order of the runs.
     #[serde(default)]
     pub size: usize,
     /// For the pseudo-random lengths.

@@ -16,6 +16,7 @@ mod frames;
 mod harness;
 mod layers;
 mod memops;
+mod nodes;
 mod page;
 mod pool;
 mod smp;
@@ -69,6 +70,8 @@ enum Group {
     Layers,
     /// Copy, fill and compare beside the C library's.
     Memops,
+    /// Nodes and zones beside the hybrid frame allocator below them.
+    Nodes,
     /// The page allocator beside bare system calls.
     Page,
     /// The pool beside slab, typed-arena and blink-alloc.
@@ -85,6 +88,7 @@ impl Group {
             Self::Frames => "frames",
             Self::Layers => "layers",
             Self::Memops => "memops",
+            Self::Nodes => "nodes",
             Self::Page => "page",
             Self::Pool => "pool",
             Self::Smp => "smp",
@@ -97,6 +101,7 @@ impl Group {
             Self::Fixed => &cells.fixed,
             Self::Layers => &cells.layers,
             Self::Memops => &cells.memops,
+            Self::Nodes => &cells.nodes,
             Self::Page => &cells.page,
             Self::Pool => &cells.pool,
             Self::Frames | Self::Smp => &[], // Their cells, and all else, are their own.
@@ -109,6 +114,7 @@ impl Group {
             Self::Fixed => fixed::competitors(cell),
             Self::Layers => layers::competitors(cell),
             Self::Memops => memops::competitors(cell),
+            Self::Nodes => nodes::competitors(cell),
             Self::Page => page::competitors(cell),
             Self::Pool => pool::competitors(cell),
             Self::Frames | Self::Smp => Vec::new(),
@@ -118,7 +124,7 @@ impl Group {
     /// Requests to the backing, or system calls, of one repetition, where the group is about allocators.
     fn requests(self, cell: &Cell, competitor: &mut Competitor) -> Result<Option<f64>> {
         match self {
-            Self::Frames | Self::Memops => Ok(None),
+            Self::Frames | Self::Memops | Self::Nodes => Ok(None),
             Self::Arena | Self::Fixed | Self::Layers | Self::Pool | Self::Smp => {
                 let before = counting::requests();
                 (competitor.run)(10);

@@ -86,7 +86,7 @@ impl ClassicBuddyAllocator<'_> {
     /// Bytes of storage that are enough for a map whose span is so many frames, holes included.
     #[must_use]
     pub const fn metadata_bytes(frames: usize) -> usize {
-        frames.next_multiple_of(8) * 8 + 64
+        frames.div_ceil(8).saturating_mul(64).saturating_add(64)
     }
 }
 

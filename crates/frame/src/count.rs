@@ -12,6 +12,7 @@
 //! - **K3** What is at hand is filled only from above `high`, and by frees only while the shared number is no less; a
 //!   refusal, and a change of level, first bring it all back. So the numbers are exact where they matter, while nobody
 //!   else is at work.
+//! - **K4** What a slot's calls were served is written by whoever has the slot's number, by a load and a store; without one, by atomic addition.
 //!
 //! A slot's line serves its own requests, so that the common case writes no line that other CPUs write. A caller without
 //! a slot takes from the shared number. Nothing waits for another thread: a failed step means that another succeeded.
@@ -84,10 +85,19 @@ impl<'m> Count<'m> {
         by_slots.sum::<u64>() + self.shared.served.load(Ordering::Relaxed)
     }
 
-    /// Notes that a call was served.
+    /// Notes that a call was served, whose caller has the slot now.
     #[inline]
     pub(crate) fn serve(&self, slot: usize) {
-        self.word(slot, SERVED).unwrap_or(&self.shared.served).fetch_add(1, Ordering::Relaxed);
+        match self.word(slot, SERVED) {
+            // By K4 nobody else writes it, and a count publishes nothing.
+            Some(served) => served.store(served.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            None => self.serve_shared(),
+        }
+    }
+
+    #[cold]
+    fn serve_shared(&self) {
+        self.shared.served.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes `count` off, if `floor` is left (K2).

@@ -118,7 +118,8 @@ pub struct HybridAllocator<'m, S = NoSlots, B = ()> {
 }
 
 impl HybridAllocator<'_> {
-    /// Bytes of storage that are enough for a map whose span is so many frames, holes included, and so many slots.
+    /// Bytes of storage that are enough for a map whose span is so many frames, holes included, and so many slots; of more than any
+    /// storage has room for all that a `usize` holds.
     #[must_use]
     pub const fn metadata_bytes(frames: usize, slots: usize) -> usize {
         plan::hybrid_bytes(frames, slots)

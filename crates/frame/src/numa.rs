@@ -22,22 +22,26 @@
 //! - **N5** A view's turns are taken one by one: of `n` runs that it got in turn each node has `n` divided by the
 //!   nodes, up or down, while memory allows.
 //!
-//! Cost on the local path, above the node's allocator, in instructions (callgrind, x86-64, `ThreadSlots`; without slots 7 fewer, but
-//! the count is an atomic addition):
+//! Cost on the local path, above the node's allocator (`cargo run --release -p terrace-peers -- nodes --instructions`; x86-64, `ThreadSlots`;
+//! without slots 7 instructions fewer, but the count is an atomic addition):
 //!
-//! | | alloc | free |
+//! | | instructions | ns |
 //! |---|---|---|
-//! | [`NumaView`], which a thread or CPU keeps | 15 | 7 |
-//! | the node passed with each call | 21 | 24, and 9 for each node before the frame's own |
+//! | alloc, the node passed in | 10 | 0.1 to 0.3 |
+//! | free, the node passed in, which is the frame's own | 10 | 0.2 to 0.3 |
+//! | free without a node: its allocator is reached through a table | 14 | 6.6 to 9.3 |
+//! | both by a [`NumaView`], which a thread or CPU keeps | 15 | 0.4 to 0.6 |
 //!
-//! A pair of both takes 1.0 and 2.6 ns more (least of 400 rounds, the machine under load). A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
+//! A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
 
 mod counts;
 mod distances;
+mod error;
 mod policy;
+mod table;
 mod view;
 
-use core::{error, fmt};
+use core::fmt;
 
 use terrace_sync::{NoSlots, Slots};
 
@@ -51,45 +55,13 @@ use crate::{
 pub use counts::NodeCounts;
 use counts::{Came, Counts};
 pub use distances::Distances;
+pub use error::NumaError;
 pub use policy::{NodeSet, NodeWeights, NumaPolicy};
+use table::NodeTable;
 pub use view::NumaView;
 
 /// The most nodes that there can be.
 pub const MAX_NODES: usize = 64;
-
-/// Why there is no allocator over these nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NumaError {
-    /// There are none, more than 64, or another number of them than the distances know.
-    Nodes,
-    /// This distance is none: a node is 10 from itself, and no other is nearer.
-    Distance {
-        /// The row.
-        from: usize,
-        /// The column.
-        to: usize,
-    },
-    /// The allocator of a node does not manage exactly the frames of the node's map.
-    NotItsMap,
-    /// Two nodes have a frame in common; the pool has the number of nodes.
-    Overlap(usize, usize),
-    /// The storage is smaller than [`NumaAllocator::metadata_bytes`].
-    Storage,
-}
-
-impl fmt::Display for NumaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nodes => write!(f, "between 1 and {MAX_NODES} nodes are needed, and a distance for each pair"),
-            Self::Distance { from, to } => write!(f, "the distance from node {from} to node {to} is none"),
-            Self::NotItsMap => f.write_str("the allocator of a node manages other frames than the node's map has"),
-            Self::Overlap(one, other) => write!(f, "nodes {one} and {other} have frames in common"),
-            Self::Storage => f.write_str("the storage for the counts is too small"),
-        }
-    }
-}
-
-impl error::Error for NumaError {}
 
 /// A node: its memory, if it has any, and the allocator over that.
 ///
@@ -182,6 +154,8 @@ pub struct NumaAllocator<'m, F, S = NoSlots> {
     nodes: &'m [NumaNode<F>],
     counts: Counts<'m>,
     slots: S,
+    /// Whose a frame may be.
+    table: NodeTable,
     distances: Distances<'m>,
     /// Those that have memory.
     with_memory: NodeSet,
@@ -192,7 +166,8 @@ pub struct NumaAllocator<'m, F, S = NoSlots> {
 }
 
 impl NumaAllocator<'_, ()> {
-    /// Bytes of storage that are enough for the counts of so many nodes and slots.
+    /// Bytes of storage that are enough for the counts of so many nodes and slots; of more than any storage has room for all that a
+    /// `usize` holds.
     #[must_use]
     pub const fn metadata_bytes(nodes: usize, slots: usize) -> usize {
         counts::bytes(nodes, slots)
@@ -232,7 +207,8 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         let storage = Storage::of_slice(storage, words).map_err(|_| NumaError::Storage)?;
         let counts = Counts::new(storage.words(), nodes.len(), slots.count());
         let with_memory = (0..nodes.len()).filter(|&node| nodes[node].memory.is_some()).collect();
-        Ok(Self { nodes, counts, slots, distances, with_memory, pool: None, current: || 0, _storage: storage })
+        let table = NodeTable::new(nodes.iter().map(|node| node.span));
+        Ok(Self { nodes, counts, slots, table, distances, with_memory, pool: None, current: || 0, _storage: storage })
     }
 
     /// The same with frames of no node, which are handed out when all nodes that can be reached are full.
@@ -301,6 +277,31 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
             }
         }
         own + rest.len()
+    }
+
+    /// Takes a run back from a caller on `node`, whose own it mostly is: that node's allocator is asked first. Where it is not, or there is no
+    /// such node, this is [`free`](FrameAllocator::free).
+    ///
+    /// # Errors
+    /// As `free`.
+    #[inline]
+    pub fn free_on(&self, node: usize, frames: Frames) -> Result<(), Misuse> {
+        match self.nodes.get(node).and_then(NumaNode::frames).map(|own| own.free(frames)) {
+            None | Some(Err(Misuse::Outside)) => self.free_parts(frames),
+            Some(answer) => answer,
+        }
+    }
+
+    /// A run of `order` likewise.
+    ///
+    /// # Errors
+    /// As [`free_order`](FrameAllocator::free_order).
+    #[inline]
+    pub fn free_order_on(&self, node: usize, start: Frame, order: Order) -> Result<(), Misuse> {
+        match self.nodes.get(node).and_then(NumaNode::frames).map(|own| own.free_order(start, order)) {
+            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            Some(answer) => answer,
+        }
     }
 
     /// A handle for callers on `node`, with [`NumaPolicy::Local`].
@@ -416,22 +417,10 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         self.all().find(|node| node.manages(frames)).and_then(NumaNode::frames)
     }
 
-    /// What the node says to whom the frame may belong; [`Misuse::Outside`] where none of them has the run: it is the
-    /// pool's, or lies in several, or nowhere.
+    /// The allocator of the node that a frame may belong to, by the table.
     #[inline(always)]
-    fn freed(&self, start: Frame, free: impl Fn(&F) -> Result<(), Misuse>) -> Result<(), Misuse> {
-        for node in self.nodes {
-            if start.0.wrapping_sub(node.span.start.0) < node.span.count
-                && let Some(frames) = node.frames()
-            {
-                let answer = free(frames);
-                // A hole of this node's map may be another's.
-                if answer != Err(Misuse::Outside) {
-                    return answer;
-                }
-            }
-        }
-        Err(Misuse::Outside)
+    fn likely(&self, frame: Frame) -> Option<&'m F> {
+        self.nodes.get(self.table.node(frame)).and_then(NumaNode::frames)
     }
 
     /// The parts of a run that reaches over several nodes, each with its owner; the last is `None` where the rest is
@@ -449,10 +438,21 @@ impl<'m, F: FrameAllocator, S: Slots> NumaAllocator<'m, F, S> {
         })
     }
 
+    /// Takes back what the node that was asked first does not have.
+    #[inline(never)]
+    fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        self.free_order(start, order)
+    }
+
+    /// The same where the table has named the wrong one.
     #[cold]
     fn free_order_parts(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        let aligned = start.0 & (order.frames() - 1) == 0;
-        if aligned { self.free_parts(Frames::of_order(start, order)) } else { Err(Misuse::NotARun) }
+        let owner = self.owner(Frames { start, count: 1 });
+        match owner.map_or(Err(Misuse::Outside), |owner| owner.free_order(start, order)) {
+            Err(Misuse::Outside) if start.0 & (order.frames() - 1) != 0 => Err(Misuse::NotARun),
+            Err(Misuse::Outside) => self.free_parts(Frames::of_order(start, order)),
+            answer => answer,
+        }
     }
 
     /// A run of the pool, or one that nobody has alone (clause 5): all of its parts, or none.
@@ -489,9 +489,9 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
 
     #[inline]
     fn free(&self, frames: Frames) -> Result<(), Misuse> {
-        match self.freed(frames.start, |owner| owner.free(frames)) {
-            Err(Misuse::Outside) => self.free_parts(frames),
-            answer => answer,
+        match self.likely(frames.start).map(|owner| owner.free(frames)) {
+            None | Some(Err(Misuse::Outside)) => self.free_parts(frames),
+            Some(answer) => answer,
         }
     }
 
@@ -502,9 +502,9 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaAllocator<'_, F,
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        match self.freed(start, |owner| owner.free_order(start, order)) {
-            Err(Misuse::Outside) => self.free_order_parts(start, order),
-            answer => answer,
+        match self.likely(start).map(|owner| owner.free_order(start, order)) {
+            None | Some(Err(Misuse::Outside)) => self.free_order_parts(start, order),
+            Some(answer) => answer,
         }
     }
 

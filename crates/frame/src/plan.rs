@@ -69,7 +69,7 @@ impl Plan {
     }
 
     pub(crate) const fn hybrid_words(&self, slots: usize) -> usize {
-        self.bitmap_words() + (slots + 1) * LINE + tree_words(self.groups)
+        (self.bitmap_words() + tree_words(self.groups)).saturating_add(lines(slots))
     }
 }
 
@@ -90,6 +90,11 @@ pub(crate) const fn tree_span(span: Frames, leaf: Order) -> (usize, usize) {
     (first, span.end().div_ceil(word) - first)
 }
 
+/// Words for so many slots and for who has none, a line each; all that a `usize` holds where they are more.
+pub(crate) const fn lines(slots: usize) -> usize {
+    slots.saturating_add(1).saturating_mul(LINE)
+}
+
 /// Bytes that the metadata of a bitmap over so many frames, holes included, may take.
 pub(crate) const fn bitmap_bytes(frames: usize) -> usize {
     Plan::worst(frames).bitmap_words() * 8 + TO_A_LINE
@@ -102,7 +107,7 @@ pub(crate) const fn buddy_bytes(frames: usize, leaf: Order) -> usize {
 
 /// Bytes that the metadata of a hybrid allocator with so many slots may take.
 pub(crate) const fn hybrid_bytes(frames: usize, slots: usize) -> usize {
-    Plan::worst(frames).hybrid_words(slots) * 8 + TO_A_LINE
+    Plan::worst(frames).hybrid_words(slots).saturating_mul(8).saturating_add(TO_A_LINE)
 }
 
 /// Splits a run into the pieces that lie in one part of `unit` frames each: first frame and count.

@@ -37,7 +37,7 @@ use crate::{
     count::{Count, LINE},
     hybrid::HybridAllocator,
     map::MemoryMap,
-    plan::Plan,
+    plan::{Plan, lines},
     storage::Storage,
     types::{Frame, FrameError, Frames, Misuse, Order, PageSize, ZoneType},
     watermarks::{Pressure, Watermarks},
@@ -73,21 +73,20 @@ pub(crate) struct Claim {
 }
 
 impl MemoryZone<'_> {
-    /// Bytes of storage that are enough for a zone whose span is so many frames, holes included, and so many slots.
+    /// Bytes of storage that are enough for a zone whose span is so many frames, holes included, and so many slots; of more than any
+    /// storage has room for all that a `usize` holds.
     #[must_use]
     pub const fn metadata_bytes(frames: usize, slots: usize) -> usize {
-        HybridAllocator::metadata_bytes(frames, slots) + lines(slots) * 8
+        HybridAllocator::metadata_bytes(frames, slots).saturating_add(lines(slots).saturating_mul(8))
     }
 
     /// Words that a zone of `map` takes, with what may be lost to bring its two parts to a cache line.
     pub(crate) fn words(map: &MemoryMap, slots: usize) -> usize {
-        if map.ranges().is_empty() { 0 } else { Plan::new(map.span()).hybrid_words(slots) + LINE + lines(slots) }
+        if map.ranges().is_empty() {
+            return 0;
+        }
+        Plan::new(map.span()).hybrid_words(slots).saturating_add(LINE).saturating_add(lines(slots))
     }
-}
-
-/// Words for the slots' lines, and what may be lost to bring them to a cache line.
-const fn lines(slots: usize) -> usize {
-    (slots + 1) * LINE
 }
 
 impl<'m> MemoryZone<'m> {
@@ -253,8 +252,9 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
             self.count.give(count);
             return None;
         };
-        // A slot that another has by now is as good to note it.
+        let slot = self.frames.slots().enter();
         self.count.serve(slot);
+        self.frames.slots().leave(slot);
         if claim.fallback {
             self.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
@@ -269,7 +269,7 @@ impl<'m, S: Slots> MemoryZone<'m, S> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         self.frames.free_order(start, order)?;
         self.freed(order.frames());

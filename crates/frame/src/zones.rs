@@ -119,7 +119,8 @@ impl ZonedAllocator<'_> {
     ) -> Result<usize, ZoneError> {
         let parts = config.parts(map)?;
         let zones = [&parts.dma, &parts.normal, &parts.large, &parts.giant];
-        Ok(zones.into_iter().map(|part| MemoryZone::words(part, slots)).sum::<usize>() * 8)
+        let words = zones.into_iter().map(|part| MemoryZone::words(part, slots)).fold(0, usize::saturating_add);
+        Ok(words.saturating_mul(8))
     }
 }
 
@@ -149,7 +150,7 @@ impl<'m, S: Slots + Clone, H: OnPressure> ZonedAllocator<'m, S, H> {
         let (dma, normal, reserve) = config.marks(&parts)?;
         let lens =
             [&parts.dma, &parts.normal, &parts.large, &parts.giant].map(|part| MemoryZone::words(part, slots.count()));
-        if storage.len() < lens.iter().sum() {
+        if storage.len() < lens.into_iter().fold(0, usize::saturating_add) {
             return Err(ZoneError::StorageTooSmall); // Before any of it is written.
         }
         let mut rest = storage;
@@ -273,6 +274,19 @@ impl<'m, S: Slots + Clone, H: OnPressure> ZonedAllocator<'m, S, H> {
         normal.or_else(|| self.zones().find(|zone| zone.map().contains(frames)))
     }
 
+    /// Takes back a run that is not wholly of Normal.
+    #[cold]
+    fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
+        let run = Frames::of_order(start, order);
+        let Some(zone) = self.zone_of(run) else {
+            let aligned = start.0.is_multiple_of(order.frames());
+            return if aligned { self.free_across(run) } else { Err(Misuse::NotARun) };
+        };
+        zone.free_order(start, order)?;
+        zone.settle(&self.hook);
+        Ok(())
+    }
+
     /// Takes back several zones' frames as one run: all of them, or none.
     #[cold]
     fn free_across(&self, frames: Frames) -> Result<(), Misuse> {
@@ -347,16 +361,15 @@ unsafe impl<S: Slots + Clone, H: OnPressure> FrameAllocator for ZonedAllocator<'
 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        let Some(zone) = self.zone_of(Frames::of_order(start, order)) else {
-            return if start.0.is_multiple_of(order.frames()) {
-                self.free_across(Frames::of_order(start, order))
-            } else {
-                Err(Misuse::NotARun)
-            };
-        };
-        zone.free_order(start, order)?;
-        zone.settle(&self.hook);
-        Ok(())
+        if let Some(normal) = &self.normal {
+            // Mostly it is one of this zone, whose allocator finds out by itself.
+            let answer = normal.free_order(start, order);
+            if answer != Err(Misuse::Outside) {
+                normal.settle(&self.hook);
+                return answer;
+            }
+        }
+        self.free_order_elsewhere(start, order)
     }
 
     fn drain(&self) {

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use terrace_core::SystemAllocator;
 use terrace_frame::{
     BitmapAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, FrameError, Frames, HybridAllocator, MapEntry,
-    MemoryMap, Misuse, Order, Request,
+    MemoryMap, MemoryZone, Misuse, Order, Request, ZoneConfig, ZoneError, ZonedAllocator,
     numa::{Distances, NodeCounts, NodeSet, NodeWeights, NumaAllocator, NumaError, NumaNode, NumaPolicy, NumaView},
 };
 use terrace_sync::{NoSlots, Slots};
@@ -473,4 +473,85 @@ fn racing_threads_share_no_frame_and_lose_no_count() {
     let pairs = (0..4).flat_map(|from| (0..4).map(move |to| (from, to)));
     let counted: u64 = pairs.map(|(from, to)| numa.counts(from, to)).map(|counts| counts.hits + counts.fallbacks).sum();
     assert_eq!((counted, numa.free_frames()), (got, 2800));
+}
+
+/// Node 1 lies in a hole of node 0, and the pool behind both.
+#[test]
+fn a_free_with_a_node_named_finds_whoever_has_the_frame() {
+    let entries = [MapEntry::usable(0, 900 << 12), MapEntry::reserved(300 << 12, 300 << 12)];
+    let maps = [MemoryMap::new(&entries).expect("a map"), map_at(320, 256)];
+    let (all, pool) = (maps.each_ref().map(node), node(&map_at(4096, 64)));
+    let distances = Distances::new(2, &[10, 20, 20, 10]).expect("a matrix");
+    let mut words = counts(2);
+    let numa = NumaAllocator::new(&all, distances, &mut words).unwrap().with_pool(&pool).unwrap();
+    let of = |owner: usize| all.get(owner).unwrap_or(&pool).frames().expect("memory");
+    for (owner, named) in (0..3).flat_map(|owner| [0, 1, 2, usize::MAX].map(|named| (owner, named))) {
+        for order in [Order::MIN, Order::new(3).unwrap()] {
+            let free = numa.free_frames();
+            let run = of(owner).alloc_order(order).expect("room");
+            assert_eq!(numa.free_order_on(named, run, order), Ok(()), "of {owner}, by {named}");
+            assert_eq!(numa.free_order_on(named, run, order), Err(Misuse::AlreadyFree));
+            let run = of(owner).alloc(&Request::frames(5)).expect("room");
+            assert_eq!(numa.free_on(named, run), Ok(()), "of {owner}, by {named}");
+            assert_eq!(numa.free_on(named, run), Err(Misuse::AlreadyFree));
+            let run = of(owner).alloc_order(order).expect("room");
+            assert_eq!((numa.free_order(run, order), numa.free_frames()), (Ok(()), free), "and without a node");
+        }
+    }
+    for named in [0, 1, usize::MAX] {
+        for outside in [310, 590, 900, 4095, 4160, usize::MAX] {
+            assert_eq!(numa.free_order_on(named, Frame(outside), Order::MIN), Err(Misuse::Outside), "{outside}");
+            assert_eq!(numa.free_on(named, Frames::new(outside, 1)), Err(Misuse::Outside), "{outside}");
+        }
+        assert_eq!(numa.free_order_on(named, Frame(4), Order::new(3).unwrap()), Err(Misuse::NotARun));
+    }
+    assert_eq!(numa.free_frames(), numa.total_frames());
+}
+
+/// A provider that claims to have all numbers there are.
+#[derive(Clone)]
+struct Endless;
+
+// SAFETY: it gives nobody a number.
+unsafe impl Slots for Endless {
+    fn count(&self) -> usize {
+        usize::MAX
+    }
+
+    fn enter(&self) -> usize {
+        0
+    }
+}
+
+#[test]
+fn absurd_numbers_ask_for_all_that_a_usize_holds_and_are_refused() {
+    for (nodes, slots) in
+        [(usize::MAX, usize::MAX), (usize::MAX, 0), (0, usize::MAX), (64, usize::MAX / 64), (usize::MAX / 3, 1)]
+    {
+        assert_eq!(NumaAllocator::metadata_bytes(nodes, slots), usize::MAX, "{nodes} nodes, {slots} slots");
+    }
+    assert!(NumaAllocator::metadata_bytes(0, 0) < 1000 && NumaAllocator::metadata_bytes(64, 256) < 1 << 20);
+    for slots in [usize::MAX, usize::MAX - 1, usize::MAX / 8, usize::MAX / 64] {
+        assert_eq!(HybridAllocator::metadata_bytes(4096, slots), usize::MAX);
+        assert_eq!(HybridAllocator::metadata_bytes(usize::MAX, slots), usize::MAX);
+        assert_eq!(MemoryZone::metadata_bytes(4096, slots), usize::MAX);
+        let config: ZoneConfig<'_, NoSlots> = ZoneConfig::default();
+        assert_eq!(ZonedAllocator::metadata_bytes(&map_at(0, 8192), &config, slots), Ok(usize::MAX));
+    }
+    assert!(HybridAllocator::metadata_bytes(usize::MAX, 0) < usize::MAX / 4, "two bits a frame at most");
+    assert!(ClassicBuddyAllocator::metadata_bytes(usize::MAX) == usize::MAX);
+
+    let map = map_at(0, 4096);
+    let mut storage = vec![0; 1 << 16];
+    assert_eq!(HybridAllocator::with_slots(&map, Endless, &mut storage).map(|_| ()), Err(FrameError::InvalidSize));
+    assert_eq!(HybridAllocator::new_in(&map, Endless, &SystemAllocator).map(|_| ()), Err(FrameError::InvalidSize));
+    let device = MemoryZone::device_with_slots("screen", Frames::new(0, 4096), Endless, &mut storage);
+    assert_eq!(device.map(|_| ()), Err(ZoneError::StorageTooSmall));
+    let zones = ZonedAllocator::with_slots(&map, &ZoneConfig::default(), Endless, (), &mut storage);
+    assert_eq!(zones.map(|_| ()), Err(ZoneError::StorageTooSmall));
+    let nodes = nodes(&[FRAMES, FRAMES]);
+    let distances = Distances::new(2, &[10, 20, 20, 10]).expect("a matrix");
+    let numa = NumaAllocator::with_slots(&nodes, distances, Endless, &mut storage);
+    assert_eq!(numa.map(|_| ()), Err(NumaError::Storage));
+    assert!(storage.iter().all(|&word| word == 0), "and nothing was written");
 }

@@ -205,7 +205,7 @@ Examples:
   cargo lab bench smp --json smp.json
   cargo lab bench smp -- --only 'pair 64,replace' --against mimalloc3,snmalloc --rounds 11")]
 pub struct Bench {
-    /// The group: arena, fixed, frames, layers, memops, page, pool or smp
+    /// The group: arena, fixed, frames, layers, memops, nodes, page, pool or smp
     pub group: String,
     #[command(flatten)]
     pub json: Json,
@@ -253,7 +253,7 @@ pub struct Frames {
     /// A machine with nodes of memory, in a TOML file as shown below
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,
-    /// Where frames come from: local, interleave, interleave=NODES, bind=NODES or preferred=NODE; several times to compare
+    /// Where frames come from: local, interleave, interleave=NODES, bind=NODES, preferred=NODE or weighted=WEIGHTS; several times to compare
     /// [default: local]
     #[arg(long, value_name = "POLICY", value_parser = PolicyWord::parse, requires = "topology")]
     pub policy: Vec<PolicyWord>,

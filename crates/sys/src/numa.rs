@@ -8,6 +8,7 @@
 //!  migrate            brings them to another node
 //!  populate_on        touches a range on one node, or refuses: a full node is an error, never a signal
 //!  populate           the same without a node
+//!  populate_huge_on   the same for huge pages out of the pool
 //!  collapse           joins pages to huge ones
 //! ```
 //!
@@ -53,6 +54,11 @@ pub enum NumaUnavailable {
         /// Its number.
         node: usize,
     },
+    /// The pool of huge pages has too few on that node.
+    NoHugePages {
+        /// Its number.
+        node: usize,
+    },
     /// The range is not of whole pages, or not all of it is mapped.
     Range,
     /// The system has no memory left for this, or could not get hold of the pages now.
@@ -78,6 +84,11 @@ impl fmt::Display for NumaUnavailable {
             Self::NodeFull { node } => write!(
                 f,
                 "node {node} has no room for these pages; /sys/devices/system/node/node{node}/meminfo tells how much it has"
+            ),
+            Self::NoHugePages { node } => write!(
+                f,
+                "node {node} has too few huge pages free; their number is set in nr_hugepages of the folder for their size below \
+                 /sys/devices/system/node/node{node}/hugepages"
             ),
             Self::Range => f.write_str("the range is not of whole pages, or not all of it is mapped"),
             Self::Memory => f.write_str("the system has no memory for this now; it may be tried again"),
@@ -332,16 +343,41 @@ pub unsafe fn populate(range: NonNull<[u8]>) -> Result<(), NumaUnavailable> {
 /// As [`populate_on`] for a range of huge pages out of the machine's pool, which is one for all nodes: there the kernel answers with an error
 /// where the node has none left.
 ///
+/// ```
+/// use core::{num::NonZeroUsize, ptr::NonNull};
+/// use terrace_core::{Alignment, Allocator};
+/// use terrace_sys::{PageOptions, numa};
+///
+/// let size = Alignment::new(2 << 20).unwrap();
+/// let pages = PageOptions::new().explicit_huge_pages(size).build();
+/// if let Ok(start) = pages.alloc(NonZeroUsize::new(size.bytes()).unwrap(), size) {
+///     let page = NonNull::slice_from_raw_parts(start, size.bytes());
+///     // SAFETY: just made, and empty.
+///     if let Err(why) = unsafe { numa::populate_huge_on(page, 0) } {
+///         println!("{why}");
+///     }
+///     // SAFETY: live, and not used again.
+///     unsafe { pages.free(page, size) };
+/// }
+/// ```
+///
+/// # Errors
+/// [`NumaUnavailable::NoHugePages`] and others: some pages may be in memory, and the range must not be touched before it succeeds.
+///
 /// # Safety
-/// As [`populate_on`]; the range is a whole map of huge pages.
-pub(crate) unsafe fn populate_huge_on(range: NonNull<[u8]>, node: usize) -> Result<(), NumaUnavailable> {
+/// As [`populate_on`]; the range consists of whole huge pages of a block by
+/// [`PageOptions::explicit_huge_pages`](crate::PageOptions::explicit_huge_pages).
+pub unsafe fn populate_huge_on(range: NonNull<[u8]>, node: usize) -> Result<(), NumaUnavailable> {
     bind(range, &MemoryPolicy::Bind([node].into_iter().collect()))?;
     // SAFETY: a writable range, of nobody else.
     let populated = unsafe { prim::populate(range.cast(), range.len()) };
-    populated.map_err(|_| NumaUnavailable::NodeFull { node })?;
+    populated.map_err(|why| match why.is_not_known() {
+        true => NumaUnavailable::Kernel,
+        false => NumaUnavailable::NoHugePages { node },
+    })?;
     let mut elsewhere = false;
     places(range, |place| elsewhere |= place != Place::Node(node))?;
-    if elsewhere { Err(NumaUnavailable::NodeFull { node }) } else { Ok(()) }
+    if elsewhere { Err(NumaUnavailable::NoHugePages { node }) } else { Ok(()) }
 }
 
 /// Whether each page lies on that node, or could be moved there.

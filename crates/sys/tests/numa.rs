@@ -3,9 +3,12 @@
 //! On a machine of one node what needs two says that it was skipped. With `.ci/run numa` these run on machines of two to four
 //! nodes, where `TERRACE_NUMA_TOPOLOGY` names the one that must be found.
 
+mod kernel;
+
 use core::{num::NonZeroUsize, ptr::NonNull};
 use std::{env, fs, sync::Mutex, thread};
 
+use kernel::{are_whole, seen_or_said, smaps};
 use terrace_core::{Alignment, Allocator};
 use terrace_sys::{
     PageAllocator, PageOptions, Unavailable,
@@ -316,22 +319,6 @@ fn blocks_of_a_node_lie_there() {
     }
 }
 
-/// The figure of that name for the map with that address, in KiB.
-fn smaps(address: usize, name: &str) -> Option<usize> {
-    let text = fs::read_to_string("/proc/self/smaps").ok()?;
-    let mut inside = false;
-    text.lines().find_map(|line| {
-        let number = |hex: &str| usize::from_str_radix(hex, 16).ok();
-        if let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-'))
-            && let (Some(start), Some(end)) = (number(start), number(end))
-        {
-            inside = (start..end).contains(&address);
-        }
-        let figure = line.strip_prefix(name)?.strip_prefix(':').filter(|_| inside)?;
-        figure.trim().trim_end_matches(" kB").parse().ok()
-    })
-}
-
 #[test]
 fn small_pages_are_joined_to_huge_ones_or_the_reason_is_told() {
     let _turn = TURN.lock();
@@ -339,10 +326,20 @@ fn small_pages_are_joined_to_huge_ones_or_the_reason_is_told() {
     pages.fill(7);
     let address = pages.range.cast::<u8>().addr().get();
     assert_eq!(smaps(address, "AnonHugePages"), Some(0));
+    if let Some(seen) = seen_or_said(pages.range) {
+        assert!(seen.iter().all(|page| page.is_some_and(|page| !page.is_transparent())));
+    }
     // SAFETY: pages of its own; the advice changes no contents, it takes back what `Pages::new` has said.
     let _ = unsafe { libc::madvise(pages.range.cast::<u8>().as_ptr().cast(), 2 * HUGE, libc::MADV_HUGEPAGE) };
     match numa::collapse(pages.range) {
-        Ok(()) => assert_eq!(smaps(address, "AnonHugePages"), Some(4096)),
+        Ok(()) => {
+            assert_eq!(smaps(address, "AnonHugePages"), Some(4096));
+            if let Some(seen) = seen_or_said(pages.range) {
+                assert!(are_whole(&seen), "side by side");
+                assert!(seen.iter().flatten().all(|page| page.is_transparent()));
+                eprintln!("{} frames of two huge pages, by the kernel's flags", seen.len());
+            }
+        }
         Err(why) => {
             assert!(matches!(why, NumaUnavailable::Kernel | NumaUnavailable::Memory), "{why:?}");
             eprintln!("skipped huge pages: {why}");
@@ -380,6 +377,9 @@ fn huge_pages_of_a_node_lie_there_and_when_it_has_none_left_that_is_an_error() {
             let mut here = true;
             numa::places(block, |place| here &= place == Place::Node(node)).expect("the kernel says it");
             assert!(here, "on node {node}");
+            if let Some(seen) = seen_or_said(block) {
+                assert!(are_whole(&seen) && seen.iter().flatten().all(|page| page.is_reserved()));
+            }
             // SAFETY: live, and not used again.
             unsafe { pages.free(block, Alignment::ONE) };
         }

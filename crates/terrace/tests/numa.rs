@@ -9,7 +9,7 @@ use terrace::{
     Alignment, AllocError, Allocator, AllocatorExt, NumaRegion, Owns,
     frame::{
         FrameError,
-        numa::{NodeCounts, NodeSet, NumaPolicy},
+        numa::{NodeCounts, NodeSet, NodeWeights, NumaPolicy},
     },
     numa::{self, Place, Topology},
     page_size, presets,
@@ -211,13 +211,65 @@ fn blocks_lie_where_the_policy_of_the_handle_says() {
             free(&region, held);
         }
     }
-    let spread = region.on(0, NumaPolicy::Interleave(nodes.iter().copied().collect())).expect("nodes with memory");
-    let held: Vec<_> = (0..20 * nodes.len()).map(|_| block(&spread, 4096).expect("memory")).collect();
-    for &node in &nodes {
-        let here = held.iter().filter(|&&block| pages_on(block, region.number_of(node).unwrap()) == (1, 0)).count();
-        assert_eq!(here, 20, "of {} pages on node {node}", held.len());
+}
+
+/// How many of these blocks lie wholly on each of the nodes, by their places; all of them do on one.
+fn shares(region: &NumaRegion, held: &[NonNull<[u8]>]) -> Vec<usize> {
+    let mut shares = vec![0; region.nodes()];
+    for &block in held {
+        let node = region.node_of(block.cast()).expect("the region's own");
+        assert_eq!(pages_on(block, region.number_of(node).unwrap()).1, 0, "all of it on node {node}");
+        shares[node] += 1;
     }
-    free(&region, held);
+    shares
+}
+
+#[test]
+fn interleaved_blocks_lie_on_each_node_alike_to_one() {
+    let _turn = TURN.lock();
+    let Some(region) = several("interleaving", 48 * MIB) else { return };
+    let nodes = with_memory();
+    for len in [4096, 5 * 4096, STEP] {
+        let spread = region.on(0, NumaPolicy::Interleave(nodes.iter().copied().collect())).expect("with memory");
+        let count = if len == STEP { 2 * nodes.len() + 1 } else { 20 * nodes.len() + 1 };
+        let held: Vec<_> = (0..count).map(|_| block(&spread, len).expect("memory")).collect();
+        let shares = shares(&region, &held);
+        eprintln!("interleaved, {len} bytes each: {shares:?}");
+        for &node in &nodes {
+            let least = count / nodes.len();
+            assert!((least..=least + 1).contains(&shares[node]), "{shares:?} of {count}");
+        }
+        free(&region, held);
+    }
+}
+
+#[test]
+fn weighted_blocks_lie_on_each_node_in_proportion_to_its_weight() {
+    let _turn = TURN.lock();
+    let Some(region) = several("weights", 48 * MIB) else { return };
+    let nodes = with_memory();
+    let last = *nodes.last().unwrap();
+    let (mut rising, mut far, mut without_first) = ([0; 64], [0; 64], [0; 64]);
+    nodes.iter().zip(1..).for_each(|(&node, weight)| rising[node] = weight);
+    (far[nodes[0]], far[last]) = (7, 3);
+    nodes[1..].iter().for_each(|&node| without_first[node] = 2);
+    for weights in [rising, far, without_first] {
+        let round: usize = weights.iter().map(|&weight| usize::from(weight)).sum();
+        for (len, rounds) in [(4096, 12), (3 * 4096, 5), (STEP / 4, 2)] {
+            let policy = NumaPolicy::WeightedInterleave(NodeWeights::new(&weights));
+            let spread = region.on(last, policy).expect("with memory");
+            let before: Vec<_> = (0..region.nodes()).map(|to| region.counts(last, to).hits).collect();
+            let held: Vec<_> = (0..rounds * round).map(|_| block(&spread, len).expect("memory")).collect();
+            let shares = shares(&region, &held);
+            eprintln!("weights {:?}, {len} bytes each: {shares:?}", &weights[..region.nodes()]);
+            for node in 0..region.nodes() {
+                let due = rounds * usize::from(weights[node]);
+                assert_eq!(shares[node], due, "node {node}, {rounds} rounds of {:?}", &weights[..region.nodes()]);
+                assert_eq!(region.counts(last, node).hits - before[node], due as u64, "and that is counted");
+            }
+            free(&region, held);
+        }
+    }
 }
 
 #[test]
@@ -302,6 +354,58 @@ fn a_full_node_gives_way_to_the_nearest_and_a_full_machine_to_an_error() {
         free(&region, [again]);
         true
     }));
+}
+
+#[test]
+fn a_full_node_is_passed_over_by_every_policy_but_the_one_that_binds() {
+    let _turn = TURN.lock();
+    let Some(region) = several("policies at a full node", usize::MAX) else { return };
+    let topology = Topology::read().expect("there are several nodes");
+    if topology.nodes().iter().any(|node| node.bytes > 1 << 30) {
+        eprintln!("skipped policies at a full node: this machine is too large to be filled by a test");
+        return;
+    }
+    let nodes = with_memory();
+    let full = *nodes.last().unwrap();
+    let row = topology.row(full);
+    let others = || nodes.iter().copied().filter(|&node| node != full);
+    let nearest = others().map(|node| row[node]).min();
+    let bound = region.on(0, NumaPolicy::Bind(NodeSet::one(full))).unwrap();
+    let mut held = exhaust(&bound);
+    assert!(!held.is_empty(), "node {full} had memory");
+    let mut weights = [1; 64];
+    weights[full] = 200;
+    for policy in [
+        NumaPolicy::Local,
+        NumaPolicy::Preferred(full),
+        NumaPolicy::Interleave(NodeSet::one(full)),
+        NumaPolicy::WeightedInterleave(NodeWeights::new(&weights[..region.nodes()])),
+        NumaPolicy::Bind(NodeSet::one(full)),
+    ] {
+        // A full node may have room again, when the kernel has got some of its own pages back.
+        held.extend(exhaust(&bound));
+        let handle = region.on(full, policy).expect("a node with memory");
+        let before: Vec<_> = (0..region.nodes()).map(|to| region.counts(full, to)).collect();
+        let got: Vec<_> = (0..6).map_while(|_| block(&handle, STEP).ok()).collect();
+        let shares = shares(&region, &got);
+        eprintln!("node {full} full, {}: {shares:?}", name(&policy));
+        let fallbacks = |to: usize| region.counts(full, to).fallbacks - before[to].fallbacks;
+        if matches!(policy, NumaPolicy::Bind(_)) {
+            assert!(got.len() < 6 && others().all(|node| shares[node] == 0), "nowhere else: {shares:?}");
+        } else {
+            assert_eq!(got.len(), 6, "others have room: {policy:?}");
+            let near: u64 = others().filter(|&node| Some(row[node]) == nearest).map(fallbacks).sum();
+            let far: u64 = others().filter(|&node| Some(row[node]) > nearest).map(fallbacks).sum();
+            assert!(near > 0 && far == 0, "the nearest serves: {near}, {far} by others");
+        }
+        free(&region, got);
+    }
+    free(&region, held);
+}
+
+/// Without its set or its weights.
+fn name(policy: &NumaPolicy) -> String {
+    format!("{policy:?}").split('(').next().unwrap_or_default().into()
 }
 
 fn run_on(processor: usize) {

@@ -46,22 +46,26 @@ pub(super) struct Counts<'m> {
 
 /// Whole lines, and a power of two of them: the place of a count is a shift and a sum.
 const fn row(nodes: usize) -> usize {
-    let words = nodes.next_power_of_two();
-    if words < LINE { LINE } else { words }
+    match nodes.checked_next_power_of_two() {
+        Some(..LINE) => LINE,
+        Some(words) => words,
+        None => usize::MAX, // Nobody has so many, nor storage for them.
+    }
 }
 
 const fn own_words(nodes: usize, slots: usize) -> usize {
-    row(nodes) * (slots + 1)
+    row(nodes).saturating_mul(slots.saturating_add(1))
 }
 
 /// Words for so many nodes and slots.
 pub(super) const fn words(nodes: usize, slots: usize) -> usize {
-    own_words(nodes, slots) + nodes * (nodes + 1) * 2
+    let pairs = nodes.saturating_mul(nodes.saturating_add(1)).saturating_mul(2);
+    own_words(nodes, slots).saturating_add(pairs)
 }
 
 /// Bytes that they take in storage of any alignment.
 pub(super) const fn bytes(nodes: usize, slots: usize) -> usize {
-    words(nodes, slots).next_multiple_of(LINE) * 8 + TO_A_LINE
+    words(nodes, slots).div_ceil(LINE).saturating_mul(LINE * 8).saturating_add(TO_A_LINE)
 }
 
 /// The words of a node, one in each slot's row.

@@ -109,6 +109,12 @@ impl NodeWeights {
         Self(all)
     }
 
+    /// That of a node; 0 for what is above 63.
+    #[must_use]
+    pub fn of(&self, node: usize) -> u8 {
+        self.0.get(node).copied().unwrap_or(0)
+    }
+
     /// The nodes that get any.
     #[must_use]
     pub fn set(&self) -> NodeSet {
@@ -190,6 +196,7 @@ mod tests {
         assert_eq!(nodes, [0, 0, 0, 2, 0, 0, 0, 2]);
         assert_eq!(NodeWeights::new(&[]).at(0), None);
         assert_eq!(weights.only(NodeSet::one(2)).at(5), Some(2));
+        assert_eq!([0, 1, 2, 64].map(|node| weights.of(node)), [3, 0, 1, 0]);
     }
 
     proptest! {

@@ -81,11 +81,6 @@ impl<'a, 'm, F: FrameAllocator, S: Slots> NumaView<'a, 'm, F, S> {
     }
 
     #[inline(never)]
-    fn free_order_elsewhere(&self, start: Frame, order: Order) -> Result<(), Misuse> {
-        self.numa.free_order(start, order)
-    }
-
-    #[inline(never)]
     fn order_by_policy(&self, order: Order) -> Result<Frame, FrameError> {
         match self.policy {
             NumaPolicy::Local => self.numa.order_elsewhere(self.node, order),
@@ -164,7 +159,7 @@ unsafe impl<F: FrameAllocator, S: Slots> FrameAllocator for NumaView<'_, '_, F, 
     #[inline]
     fn free_order(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         match self.local.map(|own| own.free_order(start, order)) {
-            None | Some(Err(Misuse::Outside)) => self.free_order_elsewhere(start, order),
+            None | Some(Err(Misuse::Outside)) => self.numa.free_order_elsewhere(start, order),
             Some(answer) => answer,
         }
     }

@@ -13,12 +13,12 @@ use terrace_core::{Alignment, Allocator, Owns};
 use terrace_frame::{
     BitmapAllocator, BuddyAllocator, ClassicBuddyAllocator, Frame, FrameAllocator, FrameError, Frames, HybridAllocator,
     MemoryMap, NumaAllocator, Order, Region, ZoneConfig, ZonedAllocator,
-    numa::{Distances, NumaNode},
+    numa::{Distances, NodeSet, NodeWeights, NumaNode, NumaPolicy, NumaView},
 };
 use terrace_sys::{PageAllocator, ThreadSlots};
 
 use super::dispatch::{Ground, counted};
-use crate::stack::frames::{FRAME, FrameWord, RegionWord};
+use crate::stack::frames::{FRAME, FrameWord, RegionWord, Spread};
 
 /// So that the pieces of `smp` lie in it without a rest, and blocks of 2 MiB are pages of that size where the system has them.
 const ALIGNMENT: u64 = 4 << 20;
@@ -44,7 +44,8 @@ fn over<A: Allocator + Sync>(bytes: u64, word: RegionWord, backing: &'static A) 
     let map = MemoryMap::of(span).map_err(|_| FrameError::InvalidSize)?;
     let word = match word {
         RegionWord::Frames(word) => word,
-        RegionWord::Numa => return cut(base, numa(span, backing)?),
+        RegionWord::Numa(Spread::Local) => return cut(base, numa(span, backing)?),
+        RegionWord::Numa(spread) => return cut(base, in_turn(numa(span, backing)?, spread)?),
         RegionWord::Zones => return cut(base, zones(&map, backing)?),
     };
     Ok(match word {
@@ -86,6 +87,19 @@ fn numa<A: Allocator + Sync>(span: Frames, backing: &'static A) -> Result<Nodes<
     let numa = NumaAllocator::with_slots(nodes.leak(), distances, ThreadSlots, counts);
     // Threads have their numbers to the end, so this is as good as a node that they stay on.
     Ok(numa.map_err(|_| FrameError::InvalidSize)?.with_current(|| ThreadSlots.enter() % 2))
+}
+
+type View<A> = NumaView<'static, 'static, HybridAllocator<'static, ThreadSlots, A>, ThreadSlots>;
+
+/// The nodes in turn, which all threads take together.
+fn in_turn<A: Allocator + Sync>(numa: Nodes<A>, spread: Spread) -> Result<View<A>, FrameError> {
+    let policy = match spread {
+        Spread::Local => NumaPolicy::Local,
+        Spread::Interleave => NumaPolicy::Interleave(NodeSet::first(2)),
+        Spread::Weighted(weights) => NumaPolicy::WeightedInterleave(NodeWeights::new(&weights)),
+    };
+    // A region so small that its first node has no memory is all the second's: that is named, too.
+    Box::leak(Box::new(numa)).view(0, policy)
 }
 
 /// DMA and Normal.
@@ -169,7 +183,9 @@ mod tests {
     fn two_nodes_hand_out_the_whole_region_and_zones_all_but_what_they_keep() {
         for frames in [1, 2, 3, 7, 63, 512, 1023, 1024, 1025, 2048, 5000, 20_000] {
             let bytes = frames as u64 * FRAME;
-            assert_eq!(drained(bytes, RegionWord::Numa), frames, "numa of {frames}");
+            for spread in [Spread::Local, Spread::Interleave, Spread::Weighted([3, 255])] {
+                assert_eq!(drained(bytes, RegionWord::Numa(spread)), frames, "numa of {frames}, {spread:?}");
+            }
             let zones = drained(bytes, RegionWord::Zones);
             assert!(zones <= frames && zones >= frames * 3 / 4, "zones of {frames}: {zones}");
         }
@@ -177,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_block_of_a_part_lies_in_one() {
-        for word in [RegionWord::Numa, RegionWord::Zones] {
+        for word in [RegionWord::Numa(Spread::Local), RegionWord::Numa(Spread::Interleave), RegionWord::Zones] {
             let region = region(16 << 20, word, None);
             let alignment = Alignment::new(4 << 20).expect("a power of two");
             let block = region.alloc(NonZeroUsize::new(4 << 20).expect("not zero"), alignment).expect("there is room");
@@ -189,7 +205,7 @@ mod tests {
     #[test]
     fn threads_stand_on_both_nodes() {
         let page = NonZeroUsize::new(FRAME as usize).expect("not zero");
-        let region = region(8 << 20, RegionWord::Numa, None);
+        let region = region(8 << 20, RegionWord::Numa(Spread::Local), None);
         let (go, told) = (std::sync::Barrier::new(2), std::sync::Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -204,6 +220,22 @@ mod tests {
         let told = told.into_inner().expect("no panic");
         let same_node = told[0].0 == told[1].0;
         assert_eq!(same_node, told[0].1.abs_diff(told[1].1) < 4 << 20, "{told:?}");
+    }
+
+    /// By their order: two nodes of 4 MiB lie side by side.
+    #[test]
+    fn blocks_of_one_thread_come_from_both_nodes_as_the_word_says() {
+        for (spread, turns) in [
+            (Spread::Interleave, [0, 1, 0, 1, 0, 1, 0, 1]),
+            (Spread::Weighted([3, 1]), [0, 0, 0, 1, 0, 0, 0, 1]),
+            (Spread::Weighted([1, 2]), [0, 1, 1, 0, 1, 1, 0, 1]),
+        ] {
+            let region = region(8 << 20, RegionWord::Numa(spread), None);
+            let frame = NonZeroUsize::new(FRAME as usize).expect("not zero");
+            let blocks = turns.map(|_| region.alloc(frame, Alignment::ONE).expect("there is room").addr().get());
+            let first = blocks.iter().min().expect("some") / (4 << 20);
+            assert_eq!(blocks.map(|block| block / (4 << 20) - first), turns, "{spread:?}");
+        }
     }
 
     #[test]

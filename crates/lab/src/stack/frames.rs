@@ -3,6 +3,7 @@
 //! ```text
 //! region(1GiB, hybrid)         1 GiB of pages, cut into frames, handed out as bytes
 //! region(1GiB, numa(hybrid))   the same as two simulated nodes, or with zones(hybrid) as zones: a [`RegionWord`]
+//! region(1GiB, numa(hybrid, weighted(3, 1)))   three runs of the first node, one of the second: a [`Spread`]
 //! ```
 #![forbid(unsafe_code)]
 
@@ -30,17 +31,31 @@ pub enum RegionWord {
     /// One allocator over all of them.
     Frames(FrameWord),
     /// `numa(hybrid)`: two simulated nodes, a half each; threads stand on one or the other by their number.
-    Numa,
+    Numa(Spread),
     /// `zones(hybrid)`: a sixteenth, in whole 4 MiB, is DMA, the rest Normal, with watermarks.
     Zones,
 }
+
+/// Which of two nodes a block comes from, while both have room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// The thread's.
+    Local,
+    /// `interleave`: one and the other in turn, whoever asks.
+    Interleave,
+    /// `weighted(N, M)`: so many in turn of the first and of the second, 1 to 255 each.
+    Weighted([u8; 2]),
+}
+
+/// What may stand behind `numa(hybrid`, as it is written.
+pub const SPREADS: [&str; 2] = ["interleave", "weighted(3, 1)"];
 
 impl RegionWord {
     /// Blocks are at most one such part of the region.
     pub fn parts(self) -> u64 {
         match self {
             Self::Frames(_) => 1,
-            Self::Numa | Self::Zones => 2,
+            Self::Numa(_) | Self::Zones => 2,
         }
     }
 }
@@ -49,7 +64,9 @@ impl fmt::Display for RegionWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frames(frames) => frames.fmt(f),
-            Self::Numa => f.write_str("numa(hybrid)"),
+            Self::Numa(Spread::Local) => f.write_str("numa(hybrid)"),
+            Self::Numa(Spread::Interleave) => f.write_str("numa(hybrid, interleave)"),
+            Self::Numa(Spread::Weighted([first, second])) => write!(f, "numa(hybrid, weighted({first}, {second}))"),
             Self::Zones => f.write_str("zones(hybrid)"),
         }
     }

@@ -183,7 +183,8 @@ const WORDS: [(&str, &str); 12] = [
     ("pool(SIZE, STACK)", "items of SIZE bytes, for blocks of at most that length"),
     (
         "region(SIZE, FRAMES)",
-        "SIZE bytes in frames of 4KiB; FRAMES: bitmap, buddy, classic, hybrid, numa(hybrid), zones(hybrid)",
+        "SIZE bytes in frames of 4KiB; FRAMES: bitmap, buddy, classic, hybrid, zones(hybrid), \
+         numa(hybrid), numa(hybrid, interleave), numa(hybrid, weighted(3, 1))",
     ),
     ("mimalloc", "the peer of that name (build with --features mimalloc)"),
 ];
@@ -218,7 +219,7 @@ fn word_of(written: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{combined::Layer, *};
+    use super::{combined::Layer, frames::Spread, *};
     use proptest::prelude::*;
 
     fn any_stack() -> impl Strategy<Value = Stack> {
@@ -226,7 +227,8 @@ mod tests {
         let mut leaves =
             vec![Just(Stack::Page).boxed(), Just(Stack::System).boxed(), size.prop_map(Stack::Fixed).boxed()];
         let words = frames::FRAME_WORDS.map(|(_, word, _)| RegionWord::Frames(word));
-        let words = [&words[..], &[RegionWord::Numa, RegionWord::Zones]].concat();
+        let spreads = [Spread::Local, Spread::Interleave, Spread::Weighted([3, 255])].map(RegionWord::Numa);
+        let words = [&words[..], &spreads, &[RegionWord::Zones]].concat();
         let region = (1u64..1 << 27, proptest::sample::select(words))
             .prop_map(|(count, word)| Stack::Region(count * frames::FRAME, word));
         leaves.push(region.boxed());
@@ -269,6 +271,7 @@ mod tests {
             ("smp(region(64MiB, hybrid))", true),
             ("arena(region(64MiB, hybrid))", false),
             ("smp(region(64MiB, numa(hybrid)))", true),
+            ("region(64MiB, numa(hybrid, interleave))", true),
             ("region(64MiB, zones(hybrid))", true),
             ("stack(page)", false),
             ("pool(64, page)", false),

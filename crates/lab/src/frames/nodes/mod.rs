@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn every_policy_accounts_for_every_frame() {
-        for policy in ["local", "interleave", "interleave=1,2", "bind=0", "bind=0,2", "preferred=2"] {
+        for policy in ["local", "interleave", "interleave=1,2", "bind=0", "bind=0,2", "preferred=2", "weighted=3,1"] {
             for fill in [1, 50, 100] {
                 check(&ran(CXL, policy, fill, 3));
             }
@@ -369,6 +369,18 @@ mod tests {
                 |to| spread.pairs.iter().filter(|pair| (pair.from, pair.to) == (from, to)).map(Pair::gets).sum::<u64>();
             let gets = [0, 1, 2].map(gets);
             assert!(gets.iter().max() <= gets.iter().min().map(|least| least + 1).as_ref(), "even to one: {gets:?}");
+        }
+    }
+
+    #[test]
+    fn weights_say_how_much_of_each_node_a_thread_gets() {
+        let weighted = ran(CXL, "weighted=3,0,1", 10, 2);
+        for from in [0, 1] {
+            let gets = |to| {
+                weighted.pairs.iter().filter(|pair| (pair.from, pair.to) == (from, to)).map(Pair::gets).sum::<u64>()
+            };
+            let (near, none, far) = (gets(0), gets(1), gets(2));
+            assert!(none == 0 && far > 0 && near.abs_diff(far * 3) <= 3, "{near} of node 0, {far} of node 2");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! region := "region(" SIZE "," frames ")"          SIZE is a multiple of 4 KiB
-//! frames := "bitmap" | "buddy" | "classic" | "hybrid" | "numa(hybrid)" | "zones(hybrid)"
+//! frames := "bitmap" | "buddy" | "classic" | "hybrid" | "zones(hybrid)" | "numa(hybrid" ["," spread] ")"
+//! spread := "interleave" | "weighted(" NUMBER "," NUMBER ")"                   1 to 255, for the first node and the second
 //! ```
 //!
 //! Cost: one pass over the text.
@@ -11,14 +12,15 @@
 use super::{ParseError, Parser};
 use crate::stack::{
     Size, Stack,
-    frames::{CLASSIC_FRAMES, FRAME, FRAME_WORDS, FrameWord, RegionWord},
+    frames::{CLASSIC_FRAMES, FRAME, FRAME_WORDS, FrameWord, RegionWord, SPREADS, Spread},
     suggest,
 };
 
 const EXAMPLE: &str = "region(1GiB, hybrid)";
 
 /// What stands between a region and its hybrids.
-pub(super) const LAYERS: [(&str, RegionWord); 2] = [("numa", RegionWord::Numa), ("zones", RegionWord::Zones)];
+pub(super) const LAYERS: [(&str, RegionWord); 2] =
+    [("numa", RegionWord::Numa(Spread::Local)), ("zones", RegionWord::Zones)];
 
 /// The first that begins with that word.
 pub(super) fn named(word: &str) -> Option<RegionWord> {
@@ -61,16 +63,7 @@ impl Parser<'_> {
             return Ok(RegionWord::Frames(frames));
         }
         if let Some((_, frames)) = LAYERS.into_iter().find(|(name, _)| *name == word) {
-            let example = format!("what it stands on, as in region(1GiB, {frames})");
-            self.expect('(', &example)?;
-            self.skip_spaces();
-            let (at, below) = (self.at, self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-'));
-            if below != "hybrid" {
-                let width = below.chars().count().max(1);
-                return Err(self.error(at, width, format!("{word} stands on hybrid"), format!("write {frames}")));
-            }
-            self.expect(')', &format!("the end of {frames}"))?;
-            return Ok(frames);
+            return self.over_hybrid(&word, frames);
         }
         let message = match word.as_str() {
             "" => "an allocator of frames is missing here".into(),
@@ -81,6 +74,71 @@ impl Parser<'_> {
             None => format!("there are {}, numa(hybrid), zones(hybrid)", FrameWord::list()),
         };
         Err(self.error(start, word.chars().count().max(1), message, remedy))
+    }
+
+    /// What stands behind `numa` or `zones`.
+    fn over_hybrid(&mut self, word: &str, frames: RegionWord) -> Result<RegionWord, ParseError> {
+        let example = format!("what it stands on, as in region(1GiB, {frames})");
+        self.expect('(', &example)?;
+        self.skip_spaces();
+        let (at, below) = (self.at, self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-'));
+        if below != "hybrid" {
+            let width = below.chars().count().max(1);
+            return Err(self.error(at, width, format!("{word} stands on hybrid"), format!("write {frames}")));
+        }
+        self.skip_spaces();
+        let comma = self.peek() == Some(',');
+        let frames = match frames {
+            RegionWord::Numa(_) if comma => RegionWord::Numa(self.spread()?),
+            frames => frames,
+        };
+        self.expect(')', &format!("the end of {frames}"))?;
+        Ok(frames)
+    }
+
+    /// The comma behind `numa(hybrid`, and where blocks come from.
+    fn spread(&mut self) -> Result<Spread, ParseError> {
+        self.expect(',', "a comma")?;
+        self.skip_spaces();
+        let start = self.at;
+        let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        match word.as_str() {
+            "interleave" => Ok(Spread::Interleave),
+            "weighted" => {
+                self.expect('(', "two weights, as in weighted(3, 1)")?;
+                let first = self.weight()?;
+                self.expect(',', "a comma and the second node's weight, as in weighted(3, 1)")?;
+                let second = self.weight()?;
+                self.expect(')', "the end, for there are two nodes, as in weighted(3, 1)")?;
+                Ok(Spread::Weighted([first, second]))
+            }
+            _ => {
+                let message = match word.as_str() {
+                    "" => "where blocks come from is missing here".into(),
+                    word => format!("{word} does not say where blocks come from"),
+                };
+                let near = suggest::nearest(&word, SPREADS.map(|spread| spread.split('(').next().unwrap_or(spread)));
+                let remedy = match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => {
+                        format!("write {}, or leave the comma out: then each thread has a node", SPREADS.join(" or "))
+                    }
+                };
+                Err(self.error(start, word.chars().count().max(1), message, remedy))
+            }
+        }
+    }
+
+    fn weight(&mut self) -> Result<u8, ParseError> {
+        self.skip_spaces();
+        let start = self.at;
+        let digits = self.take_while(|c| c.is_ascii_digit());
+        let weight = digits.parse().ok().filter(|&weight: &u8| weight > 0);
+        weight.ok_or_else(|| {
+            let message = if digits.is_empty() { "no weight stands here" } else { "this is no weight" };
+            let remedy = "write a number from 1 to 255, as in weighted(3, 1): so many blocks of that node in turn";
+            self.error(start, digits.len().max(1), message, remedy)
+        })
     }
 
     /// For a word that stands where a stack should, and names an allocator of frames.
@@ -104,7 +162,12 @@ mod tests {
         for (text, stack) in [
             ("region(1GiB, hybrid)", Stack::Region(1 << 30, RegionWord::Frames(FrameWord::Hybrid))),
             ("region( 4KiB ,bitmap )", Stack::Region(4 << 10, RegionWord::Frames(FrameWord::Bitmap))),
-            ("region(1GiB, numa(hybrid))", Stack::Region(1 << 30, RegionWord::Numa)),
+            ("region(1GiB, numa(hybrid))", Stack::Region(1 << 30, RegionWord::Numa(Spread::Local))),
+            ("region(1GiB, numa(hybrid,interleave))", Stack::Region(1 << 30, RegionWord::Numa(Spread::Interleave))),
+            (
+                "region(1GiB, numa( hybrid , weighted ( 255 ,1 ) ) )",
+                Stack::Region(1 << 30, RegionWord::Numa(Spread::Weighted([255, 1]))),
+            ),
             ("region(1MiB,zones ( hybrid ) )", Stack::Region(1 << 20, RegionWord::Zones)),
             ("region(8192,classic)", Stack::Region(8 << 10, RegionWord::Frames(FrameWord::Classic))),
             (
@@ -135,6 +198,31 @@ mod tests {
         assert!(error("smp(region(8MiB, numa(hybrid)))").contains("16MiB"));
         assert!(error("region(0, hybrid)").contains("at least 1"));
         assert!(error("regoin(1GiB, hybrid)").contains("did you mean region?"));
+    }
+
+    #[test]
+    fn where_blocks_of_nodes_come_from_is_pointed_at_where_it_is_wrong() {
+        let shown = error("region(1GiB, numa(hybrid, interlaeve))");
+        assert!(shown.contains("interlaeve does not say where blocks come from; did you mean interleave?"), "{shown}");
+        assert!(shown.ends_with("\n                            ^^^^^^^^^^"), "{shown}");
+        let shown = error("region(1GiB, numa(hybrid, weighted(3, 256)))");
+        assert!(shown.contains("this is no weight; write a number from 1 to 255"), "{shown}");
+        assert!(shown.ends_with("\n                                        ^^^"), "{shown}");
+        for (text, said) in [
+            ("numa(hybrid,)", "missing here; write interleave or weighted(3, 1), or leave the comma out"),
+            ("numa(hybrid, bind)", "bind does not say where blocks come from; write interleave"),
+            ("numa(hybrid, weighted)", "two weights, as in weighted(3, 1)"),
+            ("numa(hybrid, weighted())", "no weight stands here; write a number from 1 to 255"),
+            ("numa(hybrid, weighted(0, 1))", "this is no weight"),
+            ("numa(hybrid, weighted(3))", "the second node's weight, as in weighted(3, 1)"),
+            ("numa(hybrid, weighted(3, 1, 2))", "the end, for there are two nodes"),
+            ("numa(hybrid, interleave", "the end, as in region("),
+            ("numa(hybrid, interleave 2)", "the end of numa(hybrid, interleave)"),
+            ("zones(hybrid, interleave)", "the end of zones(hybrid)"),
+        ] {
+            let shown = error(&format!("region(1GiB, {text})"));
+            assert!(shown.contains(said), "{shown}");
+        }
     }
 
     #[test]
