@@ -60,6 +60,8 @@
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
+#[path = "hybrid/groups.rs"]
+mod groups;
 #[path = "hybrid/many.rs"]
 mod many;
 #[path = "hybrid/put.rs"]
@@ -91,9 +93,9 @@ const UNITS: usize = 2;
 const LARGE: usize = 3;
 /// Each three small orders have a lane, so that runs of many frames find blocks without holes.
 const LANE_ORDERS: u32 = 3;
-/// The order of all blocks of a word.
-const MOST_ORDER: u32 = BLOCK_ORDER + WORD_ORDER;
-const MORE_ORDERS: u32 = MOST_ORDER + 1;
+/// The order of all blocks of a word, a group.
+const GROUP_ORDER: u32 = BLOCK_ORDER + WORD_ORDER;
+const MOST_ORDER: u32 = GROUP_ORDER - 1;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
 
@@ -132,6 +134,9 @@ pub struct HybridAllocator<'m, S = NoSlots, B = ()> {
     blocks: Blocks<'m>,
     units: Tree<'m>,
     tree: Tree<'m>,
+    groups: Tree<'m>,
+    /// What the groups' bits are ahead of their numbers.
+    gap: usize,
     threshold: usize,
     map: MemoryMap,
     storage: Storage<'m, B>,
@@ -204,22 +209,23 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let (bits, rest) = storage.words().split_at(plan.bits_words());
         let (index, rest) = rest.split_at(plan.index_words());
         let (lanes, rest) = rest.split_at((slots.count() + 1) * plan::LINE);
-        let (tree, units) = rest.split_at(plan::tree_words(plan.groups));
-        let (groups, tree) = tree.split_at(plan.groups.next_multiple_of(plan::LINE));
-        let (units, units_index) = units.split_at(plan.units_words().next_multiple_of(plan::LINE));
+        let (tree, rest) = rest.split_at(plan::tree_words(plan.groups));
+        let (units, groups) = rest.split_at(plan::tree_words(plan.units_words()));
         lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
+        let over = |words: &'m [AtomicU64], count: usize| {
+            let (bits, index) = words.split_at(count.next_multiple_of(plan::LINE));
+            // By P1 word 0 begins at a multiple of 64 of what it stands for, for `groups` begins `gap` earlier.
+            Tree::new(&bits[..count], 0, Index::new(index, count))
+        };
         let hybrid = Self {
             lanes,
             slots,
             base: plan.base,
             blocks: Blocks::new(bits, plan.skip, Index::new(index, plan.groups * WORD)),
-            // By P1 the tree's word 0 begins at a multiple of 64 blocks.
-            tree: Tree::new(&groups[..plan.groups], plan.base / plan::GROUP, Index::new(tree, plan.groups)),
-            units: Tree::new(
-                &units[..plan.units_words()],
-                plan.base / WORD / WORD,
-                Index::new(units_index, plan.units_words()),
-            ),
+            units: over(units, plan.units_words()),
+            tree: over(tree, plan.groups),
+            groups: over(groups, plan.groups_words()),
+            gap: plan.gap(),
             threshold: BLOCK,
             map: map.clone(),
             storage,
@@ -291,7 +297,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     fn new_block(&self, want: &Want) -> Option<usize> {
         // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let frame = self.tree.take(0, from, to, false)? * BLOCK;
+        let frame = self.take_blocks(0, from, to)? * BLOCK;
         if want.count < BLOCK {
             self.put_part(frame + want.count, BLOCK - want.count);
         }
@@ -318,7 +324,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// free as a whole (H4).
     fn gather(&self) {
         self.lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
-        self.tree.index.held().for_each(|word| self.tree.let_go(word));
+        self.tree.index.held().for_each(|group| self.end_group_hold(group));
         self.blocks.index.held().for_each(|block| self.let_go(block));
         self.units.index.held().for_each(|word| self.end_units_hold(word));
         sweep(&self.blocks.index, BLOCK_ORDER, |block| self.settle_block(block));
@@ -326,17 +332,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         for class in BLOCK_ORDER - WORD_ORDER..=WORD_ORDER {
             sweep(&self.units.index, class, |word| self.settle_units(word));
         }
-    }
-
-    /// A run of 2^`order` blocks, up to 64, for the slot whose lane it is, which did not have it in its word: the first.
-    #[cold]
-    fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
-        let block = self.tree.take(order, 0, usize::MAX, true)?;
-        let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
-        if before != NOTHING {
-            self.tree.let_go(before as usize);
-        }
-        Some(block)
+        sweep(&self.tree.index, WORD_ORDER, |group| self.settle_group(group));
     }
 
     /// A run of `order`, before anything is given up.
@@ -357,6 +353,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             let order = order - BLOCK_ORDER;
             let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(lane, order));
             found.map(|block| block * BLOCK)
+        } else if order >= GROUP_ORDER {
+            self.take_groups(order - GROUP_ORDER, 0, usize::MAX).map(|group| group * plan::GROUP)
         } else {
             let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
             self.alloc_large(&want, None)
@@ -388,10 +386,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         match order.log2() {
             0..WORD_ORDER => self.free_in_word(start, frames.count),
             WORD_ORDER..BLOCK_ORDER => self.free_units(start, frames.count),
-            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
-                self.tree.put_words(start / plan::GROUP, frames.count / plan::GROUP);
-                Ok(())
-            }
+            GROUP_ORDER.. => self.free_groups(start / plan::GROUP, frames.count / plan::GROUP),
             _ => self.free(frames),
         }
     }
@@ -400,7 +395,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
-        [&self.blocks.index, &self.units.index, &self.tree.index].into_iter().for_each(Index::mend);
+        let trees = [&self.units, &self.tree, &self.groups].map(|tree| &tree.index);
+        trees.into_iter().chain([&self.blocks.index]).for_each(Index::mend);
         find().ok_or(FrameError::OutOfMemory)
     }
 }
@@ -516,7 +512,8 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     }
 
     fn free_frames(&self) -> usize {
-        self.blocks.count() + self.units.count() * WORD + self.tree.count() * BLOCK
+        let large = self.tree.count() * BLOCK + self.groups.count() * plan::GROUP;
+        self.blocks.count() + self.units.count() * WORD + large
     }
 
     fn is_free(&self, frame: Frame) -> bool {
@@ -527,7 +524,8 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn free_word(&self, word: usize) -> u64 {
         let word = word.wrapping_sub(self.base / WORD);
         match self.blocks.word(word) {
-            Some(_) if self.tree.has(word * WORD / BLOCK) || self.units.has(word) => !0,
+            // By H1 what has bits is free nowhere else.
+            Some(0) if self.units.has(word) || self.has_block(word * WORD / BLOCK) => !0,
             free => free.unwrap_or(0),
         }
     }

@@ -185,11 +185,6 @@ impl<'m> Tree<'m> {
         claimed
     }
 
-    /// Whether no unit of so many words is free.
-    pub(crate) fn are_taken(&self, first: usize, count: usize) -> bool {
-        self.words.are(first, count, 0)
-    }
-
     /// Makes units free, none of which is, and registers their words.
     #[inline]
     pub(crate) fn put(&self, unit: usize, count: usize) {

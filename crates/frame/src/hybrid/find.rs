@@ -50,7 +50,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             if block >= self.blocks.end() || start + want.count > inside.to {
                 return None;
             }
-            let block = self.tree.take(0, block, block + 1, false)?;
+            let block = self.take_blocks(0, block, block + 1)?;
             let (before, behind) = (start - block * BLOCK, (block + 1) * BLOCK - start - want.count);
             [(block * BLOCK, before), (start + want.count, behind)]
                 .into_iter()
@@ -65,11 +65,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let blocks = want.count.div_ceil(BLOCK).next_power_of_two();
         let order = blocks.trailing_zeros().max(want.alignment.saturating_sub(BLOCK_ORDER));
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let near = near.filter(|_| order <= WORD_ORDER).and_then(|at| {
-            let block = at / BLOCK;
-            self.tree.take_in(block / WORD, order, from.max(block), to)
-        });
-        let start = near.or_else(|| self.tree.take(order, from, to, false))? * BLOCK;
+        let start = if order >= WORD_ORDER {
+            self.take_groups(order - WORD_ORDER, from.div_ceil(WORD), to / WORD)? * WORD
+        } else {
+            let near = near.map(|at| at / BLOCK).filter(|block| (from..to).contains(block));
+            let near = near.and_then(|block| self.take_of_group(block / WORD, order, block, to));
+            near.or_else(|| self.take_blocks(order, from, to))?
+        };
+        let start = start * BLOCK;
         let tail = (BLOCK << order) - want.count;
         if tail > 0 {
             self.put(start + want.count, tail);
@@ -88,7 +91,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         }
         for (frame, count) in blocks.clone() {
             let block = frame / BLOCK;
-            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
+            if self.has_block(block) && self.take_of_group(block / WORD, 0, block, block + 1).is_some() {
                 self.part(block);
                 self.units.set(block * WORDS / WORD, word::ones((block * WORDS % WORD) as u32, WORDS as u32));
             }

@@ -42,9 +42,9 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         }
         if (BLOCK_ORDER..super::MOST_ORDER).contains(&order.log2()) {
             // By H3 blocks that are not marked have no bits in the bitmap.
-            let plain = |group, mask| self.opened(group) & mask == 0;
+            let plain = |group, mask| self.tree.index.has(group, SPLIT) && self.opened(group) & mask == 0;
             let soon = |group| self.tree.prefetch(group);
-            let put = |group, mask| plain(group, mask) && self.tree.put_bits(group, mask);
+            let put = |group, mask| plain(group, mask) && self.put_blocks(group, mask);
             return Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, soon, put, one);
         }
         runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)))

@@ -35,7 +35,8 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
                 self.put_part(to * BLOCK, first + frames - to * BLOCK);
             }
             self.close(group, mask);
-            self.tree.put_bits(group, mask);
+            self.split_group(group);
+            self.put_blocks(group, mask);
         }
     }
 
@@ -54,7 +55,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let block = start / BLOCK;
         // By H2 and H3 what is split is not the buddy's.
         if !self.blocks.index.has(block, SPLIT) {
-            if self.tree.has(block) {
+            if self.has_block(block) {
                 return Err(Misuse::AlreadyFree);
             }
             self.split(block);
@@ -83,6 +84,13 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     #[inline]
     pub(super) fn free_blocks(&self, start: usize, count: usize) -> Result<(), Misuse> {
         let (group, mask) = (start / plan::GROUP, word::ones((start / BLOCK % WORD) as u32, (count / BLOCK) as u32));
+        // By H2 and H3 what is split is not free as a group.
+        if !self.tree.index.has(group, SPLIT) {
+            if self.has_group(group) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.split_group(group);
+        }
         // By H3 blocks that are not marked have no bits in the bitmap, nor units.
         if self.opened(group) & mask != 0 {
             if self.has_any(start, count) {
@@ -90,13 +98,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             }
             self.close(group, mask);
         }
-        if self.tree.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
-    }
-
-    /// Whether a run of whole words of blocks was handed out as blocks, none of them split.
-    pub(super) fn is_plain(&self, start: usize, count: usize) -> bool {
-        let (first, groups) = (start / plan::GROUP, count / plan::GROUP);
-        self.tree.are_taken(first, groups) && (first..first + groups).all(|group| self.opened(group) == 0)
+        if self.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
     }
 
     /// The blocks of a group that are split or parted.
@@ -107,7 +109,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
 
     /// Takes the marks off blocks of which nothing is free in the bitmap or the units, and nothing comes there.
     #[inline]
-    fn close(&self, group: usize, blocks: u64) {
+    pub(super) fn close(&self, group: usize, blocks: u64) {
         for row in [SPLIT, PARTED] {
             if self.blocks.index.group(group, row) & blocks != 0 {
                 self.blocks.index.unmark(group, blocks, row);
@@ -153,13 +155,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         }
         let (group, bit) = (block / WORD, 1 << (block % WORD));
         self.close(group, bit);
-        self.tree.put_run(group, bit);
+        self.put_run(group, bit);
     }
 
     /// Marks a block whose frames come to the bitmap one by one (H3).
     #[inline]
     pub(super) fn split(&self, block: usize) {
         if !self.blocks.index.has(block, SPLIT) {
+            self.split_group(block / WORD);
             self.blocks.index.mark(block, SPLIT);
         }
     }
@@ -169,7 +172,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         plan::split(start, count, plan::GROUP).any(|(first, frames)| {
             let (from, to) = (first / BLOCK, (first + frames).div_ceil(BLOCK));
             let mask = word::ones((from % WORD) as u32, (to - from) as u32);
-            if self.tree.bits(from / WORD) & mask != 0 {
+            if self.tree.bits(from / WORD) & mask != 0 || self.has_group(from / WORD) {
                 return true;
             }
             // By H3 other blocks have no bits in the bitmap, nor units.

@@ -169,7 +169,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let block = start / BLOCK;
         let split = self.blocks.index.has(block, SPLIT);
         // By H2 and H3 what is split is not the buddy's, and what is not has no bits.
-        if if split { self.blocks.has_any(start, count) } else { self.tree.has(block) } {
+        if if split { self.blocks.has_any(start, count) } else { self.has_block(block) } {
             return Err(Misuse::AlreadyFree);
         }
         self.part(block);
@@ -187,6 +187,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     #[inline]
     pub(super) fn part(&self, block: usize) {
         if !self.blocks.index.has(block, PARTED) {
+            self.split_group(block / WORD);
             self.blocks.index.mark(block, PARTED);
         }
     }
@@ -271,7 +272,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// Whether all frames of a run in one block are free, in whosever hands.
     pub(super) fn are_free(&self, frame: usize, count: usize) -> bool {
         let block = frame / BLOCK;
-        self.tree.has(block)
+        self.has_block(block)
             || plan::split(frame, count, WORD)
                 .all(|(at, n)| self.has_units(at, n) || self.blocks.last_taken(at, n).is_none())
     }
