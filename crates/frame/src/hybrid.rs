@@ -1,38 +1,42 @@
-//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, units of 64 frames between the two, and a place
-//! for each CPU where the common case stays alone.
+//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, a level for what lies between and one for what
+//! is larger, and a place for each CPU where the common case stays alone.
 //!
 //! ```text
-//!                 below the threshold                       from the threshold (512 frames) on
-//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word │ 9–15: a word ]   a cache line each
-//!          2 ──▶ [ … ]       │          │              │
-//!                            ▼          ▼              ▼
-//!  bitmap     │ 8 words of bits │ …     │     buddy   a bit for each block of 512 frames, 64 in a word
-//!             a block of 512 frames     │             │
-//!  units      │ 8 blocks' eight in a word │ …         │
-//!                    ▲  ▲   └── all free: back ───────▶
-//!                    └──┴──────── blocks are wanted ◀─┘
+//!                 below the threshold, 512 frames            from it on
+//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word          │ 9–14: a word ]                   a cache line each
+//!          2 ──▶ [ … ]   │             │                      │
+//!                        ▼             ▼                      ▼                15–20 ▼
+//!          bitmap: frames ◀──▶ units: 64 frames ◀──▶ buddy: blocks of 512 ◀──▶ groups of 64 blocks
+//!                 ▲                                       │
+//!                 └─────────── a whole block ◀────────────┘
 //! ```
 //!
-//! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a word of the buddy for
-//! the large ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
-//! does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides
-//! nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and ends
-//! all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a double free is
-//! found wherever the frame was freed.
+//! Each level is words of 64 bits. What becomes free as a whole goes up a level, and where a level has nothing left it
+//! gets a part of what is free above: so a run of any order is some bits of one word, claimed and put by one step.
 //!
-//! - **H1** A frame is free exactly while its bit in the bitmap, its unit's bit in the units, or its block's bit in the
-//!   buddy, is one; never two of them.
-//! - **H2** A block whose bit in the buddy is one has none in the bitmap or the units. Its frames get bits there only by
-//!   a step that made it zero.
-//! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`; one that has,
-//!   or had, free units is marked `PARTED`.
+//! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a group for the large
+//! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is left;
+//! until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that
+//! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of
+//! any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a
+//! double free is found wherever the frame was freed. What is between two levels just then a stopped thread keeps: a
+//! block, eight on the way to the units, a group on the way from or to the groups.
+//!
+//! - **H1** A frame is free exactly while one bit is one: its own in the bitmap, its unit's, its block's in the buddy, or
+//!   its group's. Never two of them.
+//! - **H2** What is free as one has no bits below. It gets bits there only by a step that made its own zero.
+//! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`; one that
+//!   has, or had, free units is marked `PARTED`; a group that has, or had, free blocks or parts of blocks is marked `SPLIT`
+//!   in the index of groups.
 //! - **H4** A block all of whose frames are free in the bitmap, or in the units, goes to the buddy when it, or its word of
-//!   units, is not held; if threads race for it, when the buddy runs out.
+//!   units, is not held, and a group all of whose blocks are free likewise; if threads race for it, when the buddy runs
+//!   out.
 //! - **H5** A block that has free units has no word of the bitmap that is free as a whole, unless it is held; if threads
 //!   race for it, until the buddy runs out. So what is free as a whole comes together by H4.
-//! - **H6** Whoever marks a block or a word `HELD` puts it into a lane by a swap, and whom a swap gives it ends the hold.
-//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then. So whoever has taken a
-//!   hold, and changed what is behind it, looks at last whether it still holds, and registers what it does not.
+//! - **H6** Whoever marks a block or a word `HELD` ends the hold, or puts it into a lane by a swap, and whom a swap gives
+//!   it ends the hold. Anybody may end a hold before: what is left in the lane is a hint to a block like others then. So
+//!   whoever has taken a hold, and changed what is behind it, looks at last whether it still holds, and registers what it
+//!   does not.
 //!
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
@@ -40,15 +44,14 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, 64, 128, 256 frames, out of a held word | 2: lane, units |
-//! | alloc, up to 256 frames | 120: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
-//! | alloc, 1 block | 2 out of a held word, else 60 |
-//! | alloc, 2 to 64 blocks | 60 |
-//! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
-//! | free of up to 63 frames in a word | 4 to a held block; else 11, and 90 when a word became whole |
-//! | free of 64, 128, 256 frames | 12; 60 when the block became whole, and 90 where it has frames in the bitmap |
-//! | free of 1 to 64 blocks | 7; where some had been parted or split 12 more, and 8 for each that had been split |
-//! | free of 2^n × 64 blocks | 8 + 4 × 2^n |
+//! | alloc, up to 32 frames | 90: a block let go, another found, or new out of another group; 1 for 8 GiB more, where the last blocks are in groups that others hold |
+//! | alloc, 64, 128, 256 frames | 2 out of a held word, else 60 |
+//! | alloc, 1 to 32 blocks | 2 out of a held group, else 35 |
+//! | alloc, 2^n groups | 10 |
+//! | free of up to 63 frames in a word | 5 to a held block; else 12, and 130 when a word became whole, and what it lies in |
+//! | free of 64, 128, 256 frames | 12; 85 when the block became whole, and what it lies in |
+//! | free of 1 to 32 blocks | 8; 55 when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split |
+//! | free of 2^n groups | 10; where one had been split as many as the blocks in it |
 //! | a batch | as much for each word that its runs share |
 //! | metadata | a bit a frame, 27 bits a block, a line a slot: 0.0033 % |
 //!
@@ -56,7 +59,7 @@
 //! odd count, or a lost race, has left behind.
 //!
 //! Before a refusal every hold ends (a word for 64 blocks, a line a slot), what stopped threads have left out of the
-//! index is mended (11 words for 64 blocks), and the search is made anew: that one is the longest call.
+//! index is mended (13 words for 64 blocks), and the search is made anew: that one is the longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
@@ -99,10 +102,12 @@ const MOST_ORDER: u32 = GROUP_ORDER - 1;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
 
-/// Strikes all items off a row, and has each looked at.
+/// Has all items of a row looked at, and strikes those off that do not belong there.
 fn sweep(index: &Index<'_>, class: u32, settle: impl Fn(usize)) {
     let mut at = 0;
     while let Some(item) = index.next(class, at) {
+        // In its own row first, so that a thread that stops hides nothing.
+        settle(item);
         index.clear(item, class);
         settle(item);
         at = item + 1;

@@ -236,10 +236,11 @@ impl<'m> Tree<'m> {
         if !whole && !self.index.has(word, HELD) {
             self.index.set(word, word::order_at(free, run.trailing_zeros()));
         }
-        if whole && free == 0 {
-            // No hint is left of a word that stays empty while its units are in other hands.
+        if whole && free == 0 && !self.index.mark(word, HELD) {
+            // No hint is left of a word that stays empty while its units are in other hands. Held meanwhile, so that a
+            // thread that stops leaves nothing behind but the hold.
             self.index.clear_all(word);
-            self.settle(word);
+            self.let_go(word);
         }
         Some(whole)
     }
