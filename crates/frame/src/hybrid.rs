@@ -377,7 +377,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Frame(start + self.base))
     }
 
-    /// Takes a run of an order back that is neither a frame nor up to 64 whole blocks.
+    /// Takes a run of an order back that is not a frame, whose put needs no registers of its caller's.
     #[inline(never)]
     fn free_larger(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         let frames = Frames::of_order(start, order);
@@ -391,8 +391,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         match order.log2() {
             0..WORD_ORDER => self.free_in_word(start, frames.count),
             WORD_ORDER..BLOCK_ORDER => self.free_units(start, frames.count),
+            BLOCK_ORDER..GROUP_ORDER => self.free_blocks(start, frames.count),
             GROUP_ORDER.. => self.free_groups(start / plan::GROUP, frames.count / plan::GROUP),
-            _ => self.free(frames),
         }
     }
 
@@ -466,11 +466,6 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         if order == Order::MIN {
             let inside = self.map.contains_frame(start.0);
             return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
-        }
-        let blocks = Frames::of_order(start, order);
-        let plain = (BLOCK_ORDER..=MOST_ORDER).contains(&order.log2()) && start.0 & (blocks.count - 1) == 0;
-        if plain && self.map.contains(blocks) {
-            return self.free_blocks(start.0 - self.base, blocks.count);
         }
         self.free_larger(start, order)
     }

@@ -514,7 +514,7 @@ fn a_block_goes_back_whole() {
 #[test]
 fn units_pass_from_thread_to_thread() {
     check(Some(2), words_of_two);
-    check(Some(2), words_come_down);
+    check(Some(1), words_come_down);
 }
 
 #[test]
