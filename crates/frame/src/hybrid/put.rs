@@ -134,7 +134,8 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             self.units.set(frame / WORD / WORD, units);
             self.settle_units(frame / WORD / WORD);
         }
-        if !frame.is_multiple_of(WORD) || !count.is_multiple_of(WORD) {
+        // What has come to the bitmap, and by H5 what has been there as whole words.
+        if self.blocks.index.has(block, SPLIT) {
             self.settle_block(block);
         }
     }
