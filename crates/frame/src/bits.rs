@@ -158,6 +158,33 @@ impl<'m> FreeBits<'m> {
         None
     }
 
+    /// The same, where the caller gets all of `part` at once should it be free as a whole then: `true`, with what is free
+    /// besides.
+    #[inline]
+    pub(crate) fn put_or_take(&self, word: usize, mask: u64, part: u64) -> Option<(u64, bool)> {
+        let mut free = self.load(word);
+        while free & mask == 0 {
+            let whole = (free | mask) & part == part;
+            let next = if whole { free & !part } else { free | mask };
+            hook::between();
+            // SeqCst: Release for the next owner, and before the look at the index; Acquire for who takes.
+            match self.0[word].compare_exchange(free, next, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Some((next, whole)),
+                Err(now) => free = now,
+            }
+            hook::lost();
+        }
+        None
+    }
+
+    /// Those of these bits that are free, claimed.
+    pub(crate) fn take_mask(&self, word: usize, mask: u64) -> u64 {
+        hook::touched();
+        hook::between();
+        // Acquire: pairs with the put of the bits (I1).
+        self.0[word].fetch_and(!mask, Ordering::Acquire) & mask
+    }
+
     /// Makes bits of a word free, none of which is.
     #[inline]
     pub(crate) fn set(&self, word: usize, mask: u64) {

@@ -235,49 +235,6 @@ impl<'m> Blocks<'m> {
         self.words.put(word, word::ones(bit, count as u32))
     }
 
-    /// Takes an aligned run of whole words back, but not all words of a block, and brings its registration up to it.
-    /// `None`: part of it was free, and nothing has changed. `true`: the run was the last of its block that was not
-    /// free, and the whole block is the caller's now, in the hands of nobody.
-    #[inline(always)] // A copy for each count, without loops: half of the instructions.
-    pub(crate) fn put_words(&self, frame: usize, count: usize) -> Option<bool> {
-        let (block, (word, _)) = (frame / BLOCK, self.place(frame));
-        let first = self.first_word(block);
-        if !self.words.are(word, count, 0) {
-            return None;
-        }
-        // The last run of a block need not be put to be claimed again with the rest.
-        let (behind, after) = (word + count, first + WORDS - word - count);
-        let held = self.index.has(block, HELD);
-        let last = !held && self.words.are(first, word - first, !0) && self.words.are(behind, after, !0);
-        if last && self.words.claim_words(first, word - first) {
-            if self.words.claim_words(behind, after) {
-                return Some(true);
-            }
-            (first..word).for_each(|word| self.words.set(word, !0));
-            // Who looked meanwhile saw less than there is.
-            self.register(block);
-        }
-        if count == 1 {
-            self.words.put(word, !0)?;
-        } else {
-            self.words.set_words(word, count);
-        }
-        if self.index.has(block, HELD) {
-            return Some(false);
-        }
-        // The largest aligned run of whole words around it: twice as long where its other half is free, too.
-        let (mut start, mut size) = (word - first, count);
-        while size < WORDS && self.words.are(first + (start ^ size), size, !0) {
-            start &= !size;
-            size *= 2;
-        }
-        if size == WORDS {
-            return Some(self.take_whole(block));
-        }
-        self.index.set(block, WORD_ORDER + size.trailing_zeros());
-        Some(false)
-    }
-
     /// Makes what is left of a block behind its first `count` frames free, where the block came from the buddy and is
     /// the caller's and held: nobody else writes its words (B4), so stores and a fence do.
     pub(crate) fn fill(&self, block: usize, count: usize) {
@@ -325,16 +282,22 @@ impl<'m> Blocks<'m> {
     /// Makes frames of the word that begins at `frame` free, by their bits, and brings its block's registration up to it.
     /// `None`: part of it was free, and nothing has changed. `true`: as in [`settle_word`](Self::settle_word).
     pub(crate) fn put_bits(&self, frame: usize, mask: u64) -> Option<bool> {
-        let (word, block) = (self.word_of(frame), frame / BLOCK);
-        let free = self.words.put(word, mask)?;
-        if self.index.has(block, HELD) {
-            return Some(false);
+        match self.put_mask(frame, mask)? {
+            free if free == !0 => Some(self.settle(frame / BLOCK)),
+            free => {
+                self.settle_bits(frame / BLOCK, free);
+                Some(false)
+            }
         }
-        match word::max_order(free) {
-            Some(order) if free != !0 => self.index.set(block, order),
-            _ => return Some(self.settle(block)),
+    }
+
+    /// After a put that left a word of the block with these free, not all: brings its registration up to them.
+    pub(crate) fn settle_bits(&self, block: usize, free: u64) {
+        if !self.index.has(block, HELD)
+            && let Some(order) = word::max_order(free)
+        {
+            self.index.set(block, order);
         }
-        Some(false)
     }
 
     /// After puts: brings the block's registration up to what is free there. `true`: as in
@@ -399,6 +362,30 @@ impl<'m> Blocks<'m> {
             }
         }
         None
+    }
+
+    /// Makes frames of the word that begins at `frame` free, by their bits, and says what is free there then. `None`: part
+    /// of it was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_mask(&self, frame: usize, mask: u64) -> Option<u64> {
+        self.words.put(self.word_of(frame), mask)
+    }
+
+    /// Claims the whole word that begins at `frame`.
+    pub(crate) fn take_word(&self, frame: usize) -> bool {
+        self.words.claim_words(self.word_of(frame), 1)
+    }
+
+    /// Makes the caller's own frames free in words of ones and of what is left behind `count` frames of the first; by
+    /// B4 stores and a fence do.
+    pub(crate) fn store_words(&self, first: usize, words: u64, count: usize) {
+        let mut left = words;
+        while left != 0 {
+            let word = first + left.trailing_zeros() as usize;
+            self.words.store(word, if left == words { !0 << count } else { !0 });
+            left &= left - 1;
+        }
+        self.words.set_words(first, 0);
     }
 
     /// Ends a hold. `true`: the block is free as a whole, and registered so.

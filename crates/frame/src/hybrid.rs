@@ -1,33 +1,42 @@
-//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, and a place for each CPU where the common case
-//! stays alone.
+//! [`HybridAllocator`]: a bitmap for small runs, a buddy for large ones, a level for what lies between and one for what
+//! is larger, and a place for each CPU where the common case stays alone.
 //!
 //! ```text
-//!                 below the threshold                       from the threshold (512 frames) on
-//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word each │ 9–15: a word ]   a cache line each
-//!          2 ──▶ [ … ]       │                       │
-//!                            ▼                       ▼
-//!  bitmap     │ 8 words of bits │ … │        buddy   a bit for each block of 512 frames, 64 in a word
-//!             a block of 512 frames                  │
-//!                    ▲      └── all free: back ──────▶
-//!                    └──────── a block is wanted ◀───┘
+//!                 below the threshold, 512 frames            from it on
+//!  slots   1 ──▶ [ orders 0–2 │ 3–5 │ 6–8: a word          │ 9–14: a word ]                   a cache line each
+//!          2 ──▶ [ … ]   │             │                      │
+//!                        ▼             ▼                      ▼                15–20 ▼
+//!          bitmap: frames ◀──▶ units: 64 frames ◀──▶ buddy: blocks of 512 ◀──▶ groups of 64 blocks
+//!                 ▲                                       │
+//!                 └─────────── a whole block ◀────────────┘
 //! ```
 //!
-//! A slot *holds* a block for each three orders of small requests, and a word of the buddy for the large ones and for
-//! new blocks: others look there last. It lets a block go for another when nothing of these orders is left; until then, a request that
-//! does not fit is served elsewhere. What a hold spares is a search and a cache line that others write; it hides
-//! nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of any block, and ends
-//! all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a double free is
-//! found wherever the frame was freed.
+//! Each level is words of 64 bits. What becomes free as a whole goes up a level, and where a level has nothing left it
+//! gets a part of what is free above: so a run of any order is some bits of one word, claimed and put by one step.
 //!
-//! - **H1** A frame is free exactly while its bit in the bitmap, or its block's bit in the buddy, is one; never both.
-//! - **H2** A block whose bit in the buddy is one has none in the bitmap. Its frames get bits there only by a step that
-//!   made it zero.
-//! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`.
-//! - **H4** A block all of whose frames are free goes to the buddy when it is not held; if threads race for it, when
-//!   the buddy runs out.
-//! - **H5** Whoever marks a block or a word `HELD` puts it into a lane by a swap, and whom a swap gives it ends the hold.
-//!   Anybody may end a hold before: what is left in the lane is a hint to a block like others then. So whoever has taken a
-//!   hold, and changed what is behind it, looks at last whether it still holds, and registers what it does not.
+//! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a group for the large
+//! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is left;
+//! until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that
+//! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of
+//! any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a
+//! double free is found wherever the frame was freed. What is between two levels just then a stopped thread keeps: a
+//! block, eight on the way to the units, a group on the way from or to the groups.
+//!
+//! - **H1** A frame is free exactly while one bit is one: its own in the bitmap, its unit's, its block's in the buddy, or
+//!   its group's. Never two of them.
+//! - **H2** What is free as one has no bits below. It gets bits there only by a step that made its own zero.
+//! - **H3** A block that has, or had since it came from the buddy, free frames in the bitmap is marked `SPLIT`; one that
+//!   has, or had, free units is marked `PARTED`; a group that has, or had, free blocks or parts of blocks is marked `SPLIT`
+//!   in the index of groups.
+//! - **H4** A block all of whose frames are free in the bitmap, or in the units, goes to the buddy when it, or its word of
+//!   units, is not held, and a group all of whose blocks are free likewise; if threads race for it, when the buddy runs
+//!   out.
+//! - **H5** A block that has free units has no word of the bitmap that is free as a whole, unless it is held; if threads
+//!   race for it, until the buddy runs out. So what is free as a whole comes together by H4.
+//! - **H6** Whoever marks a block or a word `HELD` ends the hold, or puts it into a lane by a swap, and whom a swap gives
+//!   it ends the hold. Anybody may end a hold before: what is left in the lane is a hint to a block like others then. So
+//!   whoever has taken a hold, and changed what is behind it, looks at last whether it still holds, and registers what it
+//!   does not.
 //!
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
@@ -35,29 +44,33 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 256 frames | 100: a block let go, another found, or new out of another word; 1 for 8 GiB more, where the last blocks are in words that others hold |
-//! | alloc, 1 block | 2 out of a held word, else 51 |
-//! | alloc, 2 to 64 blocks | 51 |
-//! | alloc, 2^n × 64 blocks | 16 + 2 × 2^n, and words looked at in vain |
-//! | free of up to 63 frames in a word | 3 to a held block; else 10, and 90 when the block became whole |
-//! | free of 64, 128, 256 frames | 90 |
-//! | free of 1 to 64 blocks | 7 |
-//! | free of 2^n × 64 blocks | 8 + 3 × 2^n |
+//! | alloc, up to 32 frames | 90: a block let go, another found, or new out of another group; 1 for 8 GiB more, where the last blocks are in groups that others hold |
+//! | alloc, 64, 128, 256 frames | 2 out of a held word, else 60 |
+//! | alloc, 1 to 32 blocks | 2 out of a held group, else 35 |
+//! | alloc, 2^n groups | 10 |
+//! | free of up to 63 frames in a word | 5 to a held block; else 12, and 130 when a word became whole, and what it lies in |
+//! | free of 64, 128, 256 frames | 12; 85 when the block became whole, and what it lies in |
+//! | free of 1 to 32 blocks | 8; 55 when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split |
+//! | free of 2^n groups | 10; where one had been split as many as the blocks in it |
 //! | a batch | as much for each word that its runs share |
-//! | metadata | a bit a frame, 17 bits a block, a line a slot: 0.0032 % |
+//! | metadata | a bit a frame, 27 bits a block, a line a slot: 0.0033 % |
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.
 //!
 //! Before a refusal every hold ends (a word for 64 blocks, a line a slot), what stopped threads have left out of the
-//! index is mended (11 words for 64 blocks), and the search is made anew: that one is the longest call.
+//! index is mended (13 words for 64 blocks), and the search is made anew: that one is the longest call.
 
 #[path = "hybrid/find.rs"] // In full, for the models load this file by its path.
 mod find;
+#[path = "hybrid/groups.rs"]
+mod groups;
 #[path = "hybrid/many.rs"]
 mod many;
 #[path = "hybrid/put.rs"]
 mod put;
+#[path = "hybrid/units.rs"]
+mod units;
 
 use core::fmt;
 
@@ -78,15 +91,28 @@ use crate::{
     word::{BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
-/// The words of a slot: three for small requests, by the order, one for large ones.
+/// The words of a slot: two for small requests, by the order, one for runs of units, one for large ones.
+const UNITS: usize = 2;
 const LARGE: usize = 3;
-/// Each three orders have a lane, so that runs of many frames find blocks without holes.
+/// Each three small orders have a lane, so that runs of many frames find blocks without holes.
 const LANE_ORDERS: u32 = 3;
-/// The order of all blocks of a word.
-const MOST_ORDER: u32 = BLOCK_ORDER + WORD_ORDER;
-const MORE_ORDERS: u32 = MOST_ORDER + 1;
+/// The order of all blocks of a word, a group.
+const GROUP_ORDER: u32 = BLOCK_ORDER + WORD_ORDER;
+const MOST_ORDER: u32 = GROUP_ORDER - 1;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
+
+/// Has all items of a row looked at, and strikes those off that do not belong there.
+fn sweep(index: &Index<'_>, class: u32, settle: impl Fn(usize)) {
+    let mut at = 0;
+    while let Some(item) = index.next(class, at) {
+        // In its own row first, so that a thread that stops hides nothing.
+        settle(item);
+        index.clear(item, class);
+        settle(item);
+        at = item + 1;
+    }
+}
 
 /// Hands out runs of frames of any length up to 4 GiB, to many CPUs at once.
 ///
@@ -111,7 +137,11 @@ pub struct HybridAllocator<'m, S = NoSlots, B = ()> {
     slots: S,
     base: usize,
     blocks: Blocks<'m>,
+    units: Tree<'m>,
     tree: Tree<'m>,
+    groups: Tree<'m>,
+    /// What the groups' bits are ahead of their numbers.
+    gap: usize,
     threshold: usize,
     map: MemoryMap,
     storage: Storage<'m, B>,
@@ -185,15 +215,23 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let (bits, rest) = storage.words().split_at(plan.bits_words());
         let (index, rest) = rest.split_at(plan.index_words());
         let (lanes, rest) = rest.split_at((slots.count() + 1) * plan::LINE);
-        let (units, tree) = rest.split_at(plan.groups.next_multiple_of(plan::LINE));
+        let (tree, rest) = rest.split_at(plan::tree_words(plan.groups));
+        let (units, groups) = rest.split_at(plan::tree_words(plan.units_words()));
         lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
+        let over = |words: &'m [AtomicU64], count: usize| {
+            let (bits, index) = words.split_at(count.next_multiple_of(plan::LINE));
+            // By P1 word 0 begins at a multiple of 64 of what it stands for, for `groups` begins `gap` earlier.
+            Tree::new(&bits[..count], 0, Index::new(index, count))
+        };
         let hybrid = Self {
             lanes,
             slots,
             base: plan.base,
             blocks: Blocks::new(bits, plan.skip, Index::new(index, plan.groups * WORD)),
-            // By P1 the tree's word 0 begins at a multiple of 64 blocks.
-            tree: Tree::new(&units[..plan.groups], plan.base / plan::GROUP, Index::new(tree, plan.groups)),
+            units: over(units, plan.units_words()),
+            tree: over(tree, plan.groups),
+            groups: over(groups, plan.groups_words()),
+            gap: plan.gap(),
             threshold: BLOCK,
             map: map.clone(),
             storage,
@@ -216,7 +254,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
     }
 
-    /// A small run of `order`, 0 to 9, for the slot with that number, which did not have it in its word.
+    /// A small run of `order`, 0 to 5, for the slot with that number, which did not have it in its word.
     #[inline(never)]
     fn refill(&self, number: usize, order: u32) -> Option<usize> {
         let lane = self.lane(number, (order / LANE_ORDERS) as usize);
@@ -225,10 +263,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             && let Some(frame) = self.blocks.take_order(word as usize, order)
         {
             let found = self.blocks.word_of(frame) as u64;
-            if order < WORD_ORDER {
-                // Not where another caller of this slot has put another block meanwhile, or ended this hold (H5).
-                let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
-            }
+            // Not where another caller of this slot has put another block meanwhile, or ended this hold (H6).
+            let _ = lane.compare_exchange(word, found, Ordering::Relaxed, Ordering::Relaxed);
             return Some(frame);
         }
         let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
@@ -237,10 +273,15 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             // The block at hand still serves smaller requests of this lane; holding another would leave its holes
             // behind.
             let frame = self.blocks.find(&want, order, BLOCK_ORDER, false);
-            return frame.or_else(|| self.new_block(&want));
+            return frame.or_else(|| self.run_of_units(&want)).or_else(|| self.new_block(&want));
         }
-        let find = self.blocks.find(&want, order, BLOCK_ORDER, true);
-        let frame = find.or_else(|| self.block_for(number).map(|block| self.open(block, want.count, true)))?;
+        let find = self.blocks.find(&want, order, BLOCK_ORDER, true).map(|frame| (frame, true));
+        let (frame, hold) = find
+            .or_else(|| self.frames_from_units(want.count))
+            .or_else(|| self.block_for(number).map(|block| (self.open(block, want.count), true)))?;
+        if !hold {
+            return Some(frame);
+        }
         let before = lane.swap(self.blocks.word_of(frame) as u64, Ordering::Relaxed);
         self.end_hold(before);
         Some(frame)
@@ -249,18 +290,24 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// Ends the hold on a block, whose word stood in a lane.
     fn end_hold(&self, word: u64) {
         if word != NOTHING {
-            let block = self.blocks.block_of(word as usize);
-            if self.blocks.let_go(block) {
-                self.give_back(block);
-            }
+            self.let_go(self.blocks.block_of(word as usize));
         }
     }
 
-    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to the bitmap.
+    fn let_go(&self, block: usize) {
+        self.blocks.index.unmark(block / WORD, 1 << (block % WORD), HELD);
+        self.settle_block(block);
+    }
+
+    /// A block from the buddy, wherever the limits allow: the run as wanted out of it, the rest to units and bitmap.
     fn new_block(&self, want: &Want) -> Option<usize> {
         // Blocks that have a part of `from..to` which is long enough lie wholly in it, but for those at its ends.
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        self.tree.take(0, from, to, false).map(|block| self.open(block, want.count, false))
+        let frame = self.take_blocks(0, from, to)? * BLOCK;
+        if want.count < BLOCK {
+            self.put_part(frame + want.count, BLOCK - want.count);
+        }
+        Some(frame)
     }
 
     /// A block from the buddy for the slot with that number: out of the word that it holds, or holds then, or one that
@@ -271,18 +318,11 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         at_hand.or_else(|| self.refill_large(lane, 0)).or_else(|| self.tree.take_held())
     }
 
-    /// The first frames of a block that came from the buddy, the rest to the bitmap; held, if asked.
-    fn open(&self, block: usize, count: usize, hold: bool) -> usize {
-        if hold {
-            self.blocks.index.mark(block, HELD);
-        }
+    /// The first frames of a block that came from the buddy, the rest to the bitmap, and held.
+    fn open(&self, block: usize, count: usize) -> usize {
+        self.blocks.index.mark(block, HELD);
         self.blocks.index.mark(block, SPLIT);
-        if hold {
-            self.blocks.fill(block, count);
-        } else if count < BLOCK {
-            self.blocks.put(block * BLOCK + count, BLOCK - count);
-            self.blocks.register(block);
-        }
+        self.blocks.fill(block, count);
         block * BLOCK
     }
 
@@ -290,31 +330,15 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     /// free as a whole (H4).
     fn gather(&self) {
         self.lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
-        self.tree.index.held().for_each(|word| self.tree.let_go(word));
-        self.blocks.index.held().for_each(|block| {
-            if self.blocks.let_go(block) {
-                self.give_back(block);
-            }
-        });
-        let mut at = 0;
-        while let Some(block) = self.blocks.index.next(BLOCK_ORDER, at) {
-            self.blocks.index.clear(block, BLOCK_ORDER);
-            if self.blocks.settle(block) {
-                self.give_back(block);
-            }
-            at = block + 1;
+        self.tree.index.held().for_each(|group| self.end_group_hold(group));
+        self.blocks.index.held().for_each(|block| self.let_go(block));
+        self.units.index.held().for_each(|word| self.end_units_hold(word));
+        sweep(&self.blocks.index, BLOCK_ORDER, |block| self.settle_block(block));
+        self.blocks.index.mixed().for_each(|block| self.settle_block(block));
+        for class in BLOCK_ORDER - WORD_ORDER..=WORD_ORDER {
+            sweep(&self.units.index, class, |word| self.settle_units(word));
         }
-    }
-
-    /// A run of 2^`order` blocks, up to 64, for the slot whose lane it is, which did not have it in its word: the first.
-    #[cold]
-    fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
-        let block = self.tree.take(order, 0, usize::MAX, true)?;
-        let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
-        if before != NOTHING {
-            self.tree.let_go(before as usize);
-        }
-        Some(block)
+        sweep(&self.tree.index, WORD_ORDER, |group| self.settle_group(group));
     }
 
     /// A run of `order`, before anything is given up.
@@ -322,21 +346,21 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     pub(crate) fn of_order(&self, order: u32) -> Option<usize> {
         let number = self.slots.enter();
         let frame = if order < BLOCK_ORDER && 1 << order < self.threshold {
-            let lane = self.lane(number, (order / LANE_ORDERS) as usize);
             // Relaxed: a hint. NOTHING is behind the last word.
-            let word = lane.load(Ordering::Relaxed) as usize;
-            let found = match order {
-                0 => self.blocks.take_bit(word),
-                1..WORD_ORDER => self.blocks.take_in_word(word, order),
-                _ => None,
-            };
-            found.or_else(|| self.refill(number, order))
+            let at_hand = || self.lane(number, (order / LANE_ORDERS) as usize).load(Ordering::Relaxed) as usize;
+            match order {
+                0 => self.blocks.take_bit(at_hand()).or_else(|| self.refill(number, order)),
+                1..WORD_ORDER => self.blocks.take_in_word(at_hand(), order).or_else(|| self.refill(number, order)),
+                _ => self.units_of_order(number, order - WORD_ORDER),
+            }
         } else if (BLOCK_ORDER..=MOST_ORDER).contains(&order) {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
             let order = order - BLOCK_ORDER;
             let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(lane, order));
             found.map(|block| block * BLOCK)
+        } else if order >= GROUP_ORDER {
+            self.take_groups(order - GROUP_ORDER, 0, usize::MAX).map(|group| group * plan::GROUP)
         } else {
             let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
             self.alloc_large(&want, None)
@@ -354,7 +378,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         Ok(Frame(start + self.base))
     }
 
-    /// Takes a run of an order back that is neither a frame nor up to 64 whole blocks.
+    /// Takes a run of an order back that is not a frame, whose put needs no registers of its caller's.
     #[inline(never)]
     fn free_larger(&self, start: Frame, order: Order) -> Result<(), Misuse> {
         let frames = Frames::of_order(start, order);
@@ -367,12 +391,9 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let start = start.0 - self.base;
         match order.log2() {
             0..WORD_ORDER => self.free_in_word(start, frames.count),
-            WORD_ORDER..BLOCK_ORDER => self.free_words(start, frames.count),
-            MORE_ORDERS.. if self.is_plain(start, frames.count) => {
-                self.tree.put_words(start / plan::GROUP, frames.count / plan::GROUP);
-                Ok(())
-            }
-            _ => self.free(frames),
+            WORD_ORDER..BLOCK_ORDER => self.free_units(start, frames.count),
+            BLOCK_ORDER..GROUP_ORDER => self.free_blocks(start, frames.count),
+            GROUP_ORDER.. => self.free_groups(start / plan::GROUP, frames.count / plan::GROUP),
         }
     }
 
@@ -380,7 +401,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
-        [&self.blocks.index, &self.tree.index].into_iter().for_each(Index::mend);
+        let trees = [&self.units, &self.tree, &self.groups].map(|tree| &tree.index);
+        trees.into_iter().chain([&self.blocks.index]).for_each(Index::mend);
         find().ok_or(FrameError::OutOfMemory)
     }
 }
@@ -426,7 +448,7 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             return Err(Misuse::Outside);
         }
         let start = frames.start.0 - self.base;
-        if start % WORD + frames.count <= WORD {
+        if start % WORD + frames.count <= WORD && frames.count < WORD {
             return self.free_in_word(start, frames.count);
         }
         if self.has_any(start, frames.count) {
@@ -445,11 +467,6 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
         if order == Order::MIN {
             let inside = self.map.contains_frame(start.0);
             return if inside { self.free_one(start.0 - self.base) } else { Err(Misuse::Outside) };
-        }
-        let blocks = Frames::of_order(start, order);
-        let plain = (BLOCK_ORDER..=MOST_ORDER).contains(&order.log2()) && start.0 & (blocks.count - 1) == 0;
-        if plain && self.map.contains(blocks) {
-            return self.free_blocks(start.0 - self.base, blocks.count);
         }
         self.free_larger(start, order)
     }
@@ -496,7 +513,8 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     }
 
     fn free_frames(&self) -> usize {
-        self.blocks.count() + self.tree.count() * BLOCK
+        let large = self.tree.count() * BLOCK + self.groups.count() * plan::GROUP;
+        self.blocks.count() + self.units.count() * WORD + large
     }
 
     fn is_free(&self, frame: Frame) -> bool {
@@ -507,7 +525,8 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
     fn free_word(&self, word: usize) -> u64 {
         let word = word.wrapping_sub(self.base / WORD);
         match self.blocks.word(word) {
-            Some(_) if self.tree.has(word * WORD / BLOCK) => !0,
+            // By H1 what has bits is free nowhere else.
+            Some(0) if self.units.has(word) || self.has_block(word * WORD / BLOCK) => !0,
             free => free.unwrap_or(0),
         }
     }

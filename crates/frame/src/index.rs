@@ -3,7 +3,7 @@
 //! ```text
 //!  level 2                [ a line of rows ]            one bit for 64 lines of level 1
 //!  level 1                [ … ][ … ]                    one bit for 64 lines of level 0
-//!  level 0   items 0–63   [ class 0 │ class 1 │ … │ class 9 │ … │ SPLIT │ HELD ]     16 words, two cache lines
+//!  level 0   items 0–63   [ class 0 │ class 1 │ … │ class 9 │ … │ PARTED │ SPLIT │ HELD ]     16 words, two cache lines
 //!            items 64–127 [ … ]
 //! ```
 //!
@@ -28,7 +28,7 @@
 use crate::{
     atomic::{AtomicU64, Ordering},
     hook,
-    word::{self, WORD},
+    word::{self, BLOCK_ORDER, WORD, WORD_ORDER},
 };
 
 /// Words in a line of rows.
@@ -36,6 +36,8 @@ pub(crate) const LINE: usize = 16;
 const LEVELS: usize = 3;
 /// Rows of classes.
 const CLASSES: u32 = 10;
+/// The row of blocks of which words of 64 frames were handed out or are free.
+pub(crate) const PARTED: usize = 13;
 /// The row of blocks of which single frames were handed out or are free.
 pub(crate) const SPLIT: usize = 14;
 /// The row of items that a slot keeps at hand.
@@ -89,6 +91,12 @@ impl<'m> Index<'m> {
         self.word(0, item / WORD, row).fetch_or(bit, Ordering::SeqCst) & bit != 0
     }
 
+    /// Sets `bits` of 64 items in such a row.
+    #[inline]
+    pub(crate) fn mark_group(&self, group: usize, bits: u64, row: usize) {
+        self.word(0, group, row).fetch_or(bits, Ordering::SeqCst);
+    }
+
     /// Clears `bits` of 64 items in such a row.
     #[inline]
     pub(crate) fn unmark(&self, group: usize, bits: u64, row: usize) {
@@ -97,8 +105,22 @@ impl<'m> Index<'m> {
 
     /// The items that are held.
     pub(crate) fn held(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.levels[0].len()).flat_map(|group| {
-            let mut bits = self.group(group, HELD);
+        self.items(|group| self.group(group, HELD))
+    }
+
+    /// The blocks that are both parted and split, and have whole words.
+    pub(crate) fn mixed(&self) -> impl Iterator<Item = usize> + '_ {
+        self.items(|group| {
+            let both = self.group(group, PARTED) & self.group(group, SPLIT);
+            let whole = || (WORD_ORDER..BLOCK_ORDER).fold(0, |rows, class| rows | self.group(group, class as usize));
+            if both == 0 { 0 } else { both & whole() }
+        })
+    }
+
+    /// The items of all groups whose bits are ones.
+    fn items<'a>(&'a self, bits: impl Fn(usize) -> u64 + 'a) -> impl Iterator<Item = usize> + 'a {
+        (0..self.levels[0].len()).flat_map(move |group| {
+            let mut bits = bits(group);
             core::iter::from_fn(move || {
                 let at = bits.trailing_zeros() as usize;
                 bits &= bits.wrapping_sub(1);

@@ -5,7 +5,7 @@
 //!
 //! | | small runs | large runs | threads | metadata |
 //! |---|---|---|---|---|
-//! | [`HybridAllocator`] | bitmap, a block at hand for each slot | buddy of 2 MiB blocks | lock-free | 0.0032 % |
+//! | [`HybridAllocator`] | bitmap, a block at hand for each slot | buddy of 2 MiB blocks | lock-free | 0.0033 % |
 //! | [`BitmapAllocator`] | first fit | word by word | lock-free | 0.0032 % |
 //! | [`BuddyAllocator`] | powers of two from the leaf on | powers of two | lock-free | 0.0039 %, less with a larger leaf |
 //! | [`ClassicBuddyAllocator`] | powers of two | powers of two | a lock an order | 0.2 % |

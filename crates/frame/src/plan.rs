@@ -7,13 +7,13 @@
 //!
 //!  bitmap     [ bits, a line a block │ index of the blocks ]
 //!  buddy      [ words of units │ index of the words ]
-//!  hybrid     [ bitmap's │ slots, a line each │ buddy's, its units being blocks ]
+//!  hybrid     [ bitmap's │ slots, a line each │ buddy's, its units being blocks │ buddy's, its units being 64 frames │ 64 blocks ]
 //! ```
 //!
 //! - **P1** `base` is a multiple of 2^15 frames, so that 64 blocks that share a word begin at a multiple of 64.
 //! - **P2** Each part is a whole number of cache lines.
 //!
-//! Cost of the hybrid: a bit a frame, 17 bits a block of 512, less than 4 KiB besides, and a line a slot: 0.0032 % of 4
+//! Cost of the hybrid: a bit a frame, 27 bits a block of 512, less than 4 KiB besides, and a line a slot: 0.0033 % of 4
 //! GiB.
 #![forbid(unsafe_code)]
 
@@ -53,7 +53,8 @@ impl Plan {
 
     /// The most that a span of so many frames needs, wherever it begins.
     const fn worst(frames: usize) -> Self {
-        Self { base: 0, groups: parts(frames, GROUP), skip: 0, blocks: parts(frames, BLOCK) }
+        // The largest gap.
+        Self { base: (WORD - 1) * GROUP, groups: parts(frames, GROUP), skip: 0, blocks: parts(frames, BLOCK) }
     }
 
     pub(crate) const fn bits_words(&self) -> usize {
@@ -64,12 +65,28 @@ impl Plan {
         index_words(self.groups * WORD)
     }
 
+    /// Words of units of 64 frames.
+    pub(crate) const fn units_words(&self) -> usize {
+        self.groups * WORDS
+    }
+
+    /// Groups between the last multiple of 64 of them and `base`.
+    pub(crate) const fn gap(&self) -> usize {
+        self.base / GROUP % WORD
+    }
+
+    /// Words of groups.
+    pub(crate) const fn groups_words(&self) -> usize {
+        (self.gap() + self.groups).div_ceil(WORD)
+    }
+
     pub(crate) const fn bitmap_words(&self) -> usize {
         self.bits_words() + self.index_words()
     }
 
     pub(crate) const fn hybrid_words(&self, slots: usize) -> usize {
-        (self.bitmap_words() + tree_words(self.groups)).saturating_add(lines(slots))
+        let trees = tree_words(self.groups) + tree_words(self.units_words()) + tree_words(self.groups_words());
+        (self.bitmap_words() + trees).saturating_add(lines(slots))
     }
 }
 

@@ -185,11 +185,6 @@ impl<'m> Tree<'m> {
         claimed
     }
 
-    /// Whether no unit of so many words is free.
-    pub(crate) fn are_taken(&self, first: usize, count: usize) -> bool {
-        self.words.are(first, count, 0)
-    }
-
     /// Makes units free, none of which is, and registers their words.
     #[inline]
     pub(crate) fn put(&self, unit: usize, count: usize) {
@@ -231,6 +226,44 @@ impl<'m> Tree<'m> {
             self.settle(word);
         }
         put
+    }
+
+    /// The same for an aligned run, where the caller gets all of `part` at once should it be free as a whole then:
+    /// `Some(true)`. `None`: one of them was free, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_or_take(&self, word: usize, run: u64, part: u64) -> Option<bool> {
+        let (free, whole) = self.words.put_or_take(word, run, part)?;
+        if !whole && !self.index.has(word, HELD) {
+            self.index.set(word, word::order_at(free, run.trailing_zeros()));
+        }
+        if whole && free == 0 && !self.index.mark(word, HELD) {
+            // No hint is left of a word that stays empty while its units are in other hands. Held meanwhile, so that a
+            // thread that stops leaves nothing behind but the hold.
+            self.index.clear_all(word);
+            self.let_go(word);
+        }
+        Some(whole)
+    }
+
+    /// Makes units of one word free, none of which is. The caller sees to their registration.
+    pub(crate) fn set(&self, word: usize, mask: u64) {
+        self.words.set(word, mask);
+    }
+
+    /// Makes units free, and says nothing of them. `false`: one of them was, and nothing has changed.
+    #[inline]
+    pub(crate) fn put_held(&self, word: usize, run: u64) -> bool {
+        self.words.put(word, run).is_some()
+    }
+
+    /// Those of these units that are free, claimed.
+    pub(crate) fn take_mask(&self, word: usize, mask: u64) -> u64 {
+        self.words.take_mask(word, mask)
+    }
+
+    /// Claims these units, or none.
+    pub(crate) fn claim(&self, word: usize, mask: u64) -> bool {
+        self.words.claim(word, mask)
     }
 
     /// Brings the word's registration up to what is free there.

@@ -284,6 +284,11 @@ fn one_unit_at_hand() {
     one_unit_by(|tree| tree.take_unit(0));
 }
 
+/// The same as what is free of some.
+fn one_unit_of_some() {
+    one_unit_by(|tree| (tree.take_mask(0, 3) == 1).then_some(0));
+}
+
 fn one_unit_by(take: fn(&Tree<'static>) -> Option<usize>) {
     let model = Buddy::new(1, 1);
     both(&model, move |model: &Buddy| {
@@ -373,6 +378,49 @@ fn two_words_back() {
     assert_eq!(frames.alloc_order(whole), Ok(Frame(0)), "the block is not one again");
 }
 
+/// A hybrid of one block, which the model's thread has used, and of which the first word is free again.
+fn first_word_free() -> Arc<(HybridAllocator<'static, NoSlots, ()>, Shadow)> {
+    let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
+    let frames = HybridAllocator::<NoSlots, ()>::new(&map, &mut []).expect("storage");
+    assert_eq!(frames.alloc_order(Order::new(BLOCK_ORDER).expect("up to 20")), Ok(Frame(0)));
+    assert_eq!(frames.free_order(Frame(0), Order::new(6).expect("up to 20")), Ok(()));
+    Arc::new((frames, Shadow::new(BLOCK)))
+}
+
+/// One thread uses the second word and frees it; another that has taken the first, and frees it, gets both as a block.
+fn words_of_two() {
+    let model = first_word_free();
+    let (whole, half) = (Order::new(BLOCK_ORDER).expect("up to 20"), Order::new(6).expect("up to 20"));
+    assert_eq!(model.0.alloc_order(half), Ok(Frame(0)));
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        assert_eq!(other.0.free_order(Frame(0), half), Ok(()));
+        if other.0.alloc_order(whole) == Ok(Frame(0)) {
+            other.1.write(64);
+        }
+    });
+    model.1.write(64);
+    assert_eq!(model.0.free_order(Frame(64), half), Ok(()));
+    thread.join().unwrap();
+}
+
+/// The same, where the other takes small runs out of the first word, and of the second as far as that is free.
+fn words_come_down() {
+    let model = first_word_free();
+    let (part, half) = (Order::new(5).expect("up to 20"), Order::new(6).expect("up to 20"));
+    let other = Arc::clone(&model);
+    let thread = thread::spawn(move || {
+        for _ in 0..3 {
+            if let Ok(run) = other.0.alloc_order(part) {
+                other.1.write(run.0);
+            }
+        }
+    });
+    model.1.write(64);
+    assert_eq!(model.0.free_order(Frame(64), half), Ok(()));
+    thread.join().unwrap();
+}
+
 /// One thread frees the second word of a block while another takes a few frames of the first.
 fn last_word_and_take() {
     let map = MemoryMap::of(Frames::new(0, BLOCK)).expect("a map");
@@ -452,6 +500,7 @@ fn what_is_freed_is_found_beside_who_strikes_off() {
 fn units_have_one_owner_at_a_time() {
     check(BOUND, one_unit);
     check(BOUND, one_unit_at_hand);
+    check(BOUND, one_unit_of_some);
     check(BOUND, two_words_of_units);
     check(BOUND, words_pass);
 }
@@ -460,6 +509,17 @@ fn units_have_one_owner_at_a_time() {
 fn a_block_goes_back_whole() {
     check(Some(2), two_halves);
     check(Some(2), two_words_back);
+}
+
+#[test]
+fn units_pass_from_thread_to_thread() {
+    check(Some(2), words_of_two);
+    check(Some(1), words_come_down);
+}
+
+#[test]
+fn units_must_release() {
+    fails_without(("compare_exchange", Ordering::SeqCst), Some(2), words_of_two);
 }
 
 #[test]
@@ -485,6 +545,7 @@ fn claims_must_acquire() {
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_batch);
     fails_without(("compare_exchange", Ordering::Acquire), BOUND, one_unit);
     fails_without(("fetch_and", Ordering::Acquire), BOUND, one_unit_at_hand);
+    fails_without(("fetch_and", Ordering::Acquire), BOUND, one_unit_of_some);
 }
 
 #[test]

@@ -81,6 +81,14 @@ proptest! {
         run(&frames.with_threshold(threshold), &holey(), Traits { exact, ..ONE }, &program);
     }
 
+    /// In memory that has whole groups of 64 blocks.
+    #[test]
+    fn a_hybrid_of_groups_does_what_a_set_does(program in steps()) {
+        let map = MemoryMap::of(Frames::new(32_500, 70_000)).expect("a map");
+        let frames = HybridAllocator::new_in(&map, Turns::default(), &SystemAllocator).expect("memory");
+        run(&frames, &map, ONE, &program);
+    }
+
     /// What ordinary requests get of two zones; a run is of one of them.
     #[test]
     fn zones_do_what_a_set_does(program in steps()) {

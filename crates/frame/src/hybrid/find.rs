@@ -13,7 +13,7 @@ use crate::{
     blocks::Want,
     plan,
     types::Frames,
-    word::{BLOCK, BLOCK_ORDER, WORD, WORD_ORDER},
+    word::{self, BLOCK, BLOCK_ORDER, WORD, WORD_ORDER, WORDS},
 };
 
 impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
@@ -22,7 +22,11 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         if let Some(at) = near.filter(|at| (self.blocks.start()..self.blocks.end()).contains(&(at / BLOCK))) {
             let behind = Want { from: at.max(want.from), ..*want };
             let block = at / BLOCK;
-            let found = self.blocks.take(block, &behind).or_else(|| self.blocks.take(block, want));
+            let found = self
+                .blocks
+                .take(block, &behind)
+                .or_else(|| self.out_of_both(block, &behind))
+                .or_else(|| self.out_of_both(block, want));
             if found.is_some() {
                 return found;
             }
@@ -30,8 +34,10 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let (class, least) = (want.class(), want.least_class());
         self.blocks
             .find(want, class, BLOCK_ORDER, false)
+            .or_else(|| self.run_of_units(want))
             .or_else(|| self.new_block(want))
             .or_else(|| if least < class { self.blocks.find(want, least, class - 1, false) } else { None })
+            .or_else(|| self.run_of_both(want))
             .or_else(|| self.part_of_block(want))
     }
 
@@ -44,7 +50,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             if block >= self.blocks.end() || start + want.count > inside.to {
                 return None;
             }
-            let block = self.tree.take(0, block, block + 1, false)?;
+            let block = self.take_blocks(0, block, block + 1)?;
             let (before, behind) = (start - block * BLOCK, (block + 1) * BLOCK - start - want.count);
             [(block * BLOCK, before), (start + want.count, behind)]
                 .into_iter()
@@ -59,11 +65,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let blocks = want.count.div_ceil(BLOCK).next_power_of_two();
         let order = blocks.trailing_zeros().max(want.alignment.saturating_sub(BLOCK_ORDER));
         let (from, to) = (want.from.div_ceil(BLOCK), (want.to / BLOCK).min(self.blocks.end()));
-        let near = near.filter(|_| order <= WORD_ORDER).and_then(|at| {
-            let block = at / BLOCK;
-            self.tree.take_in(block / WORD, order, from.max(block), to)
-        });
-        let start = near.or_else(|| self.tree.take(order, from, to, false))? * BLOCK;
+        let start = if order >= WORD_ORDER {
+            self.take_groups(order - WORD_ORDER, from.div_ceil(WORD), to / WORD)? * WORD
+        } else {
+            let near = near.map(|at| at / BLOCK).filter(|block| (from..to).contains(block));
+            let near = near.and_then(|block| self.take_of_group(block / WORD, order, block, to));
+            near.or_else(|| self.take_blocks(order, from, to))?
+        };
+        let start = start * BLOCK;
         let tail = (BLOCK << order) - want.count;
         if tail > 0 {
             self.put(start + want.count, tail);
@@ -75,23 +84,24 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     pub(super) fn claim_all(&self, start: usize, count: usize) -> bool {
         let blocks = plan::split(start, count, BLOCK);
         let is_free = |(frame, count): (usize, usize)| {
-            self.map.contains(Frames::new(frame + self.base, count))
-                && (self.tree.has(frame / BLOCK) || self.blocks.last_taken(frame, count).is_none())
+            self.map.contains(Frames::new(frame + self.base, count)) && self.are_free(frame, count)
         };
         if !blocks.clone().all(is_free) {
             return false;
         }
-        for (frame, _) in blocks.clone() {
+        for (frame, count) in blocks.clone() {
             let block = frame / BLOCK;
-            if self.tree.has(block) && self.tree.take_in(block / WORD, 0, block, block + 1).is_some() {
-                self.split(block);
-                self.blocks.put(block * BLOCK, BLOCK);
-                self.blocks.register(block);
+            if self.has_block(block) && self.take_of_group(block / WORD, 0, block, block + 1).is_some() {
+                self.part(block);
+                self.units.set(block * WORDS / WORD, word::ones((block * WORDS % WORD) as u32, WORDS as u32));
             }
+            self.lower(frame, count);
         }
         let claimed = self.blocks.claim(start / BLOCK, start % BLOCK, count);
-        if !claimed {
-            blocks.for_each(|(frame, _)| self.give_back(frame / BLOCK));
+        // What is not of the run, or all.
+        for (frame, _) in blocks {
+            self.settle_units(frame / WORD / WORD);
+            self.settle_block(frame / BLOCK);
         }
         claimed
     }

@@ -1,8 +1,8 @@
 //! Batches of a hybrid allocator: runs that lie in a word go in and out by one step, of frames or of blocks.
 //!
 //! ```text
-//!  order    0 – 5   words of 64 frames     6 – 8, from 15 on   run by run
-//!           9 – 14  words of 64 blocks
+//!  order    0 – 5   words of 64 frames     6 – 8, in   words of 64 units
+//!           9 – 14  words of 64 blocks     6 – 8, out, from 15 on   run by run
 //! ```
 //!
 //! The invariants are those at the top of `hybrid.rs`.
@@ -22,6 +22,8 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let (frame, most, log2) = (run.0 - self.base, into.len(), order.log2());
         let (leaf, runs) = if log2 < WORD_ORDER && order.frames() < self.threshold {
             (0, self.blocks.take_runs(frame, log2, most))
+        } else if (WORD_ORDER..BLOCK_ORDER).contains(&log2) && order.frames() < self.threshold {
+            (WORD_ORDER, self.units.take_runs(frame / WORD / WORD, log2 - WORD_ORDER, most))
         } else if (BLOCK_ORDER..super::MOST_ORDER).contains(&log2) {
             (BLOCK_ORDER, self.tree.take_runs(frame / BLOCK / WORD, log2 - BLOCK_ORDER, most))
         } else {
@@ -39,10 +41,10 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             return Units { base: self.base, leaf: 0 }.free(runs, order, &self.map, soon, put, one);
         }
         if (BLOCK_ORDER..super::MOST_ORDER).contains(&order.log2()) {
-            // By H3 blocks that are not split have no bits in the bitmap.
-            let plain = |group, mask| self.blocks.index.group(group, SPLIT) & mask == 0;
+            // By H3 blocks that are not marked have no bits in the bitmap.
+            let plain = |group, mask| self.tree.index.has(group, SPLIT) && self.opened(group) & mask == 0;
             let soon = |group| self.tree.prefetch(group);
-            let put = |group, mask| plain(group, mask) && self.tree.put_bits(group, mask);
+            let put = |group, mask| plain(group, mask) && self.put_blocks(group, mask);
             return Units { base: self.base, leaf: BLOCK_ORDER }.free(runs, order, &self.map, soon, put, one);
         }
         runs.iter().enumerate().try_for_each(|(at, &run)| one(run).map_err(|misuse| (at, misuse)))
@@ -53,13 +55,14 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     fn put_frames(&self, frame: usize, mask: u64) -> bool {
         let block = frame / BLOCK;
         // By H2 and H3 what is split is not the buddy's.
-        if !self.blocks.index.has(block, SPLIT) {
+        if !self.blocks.index.has(block, SPLIT) || self.units.has(frame / WORD) {
             return false;
         }
-        let put = self.blocks.put_bits(frame, mask);
-        if put == Some(true) {
-            self.give_back(block);
+        match self.blocks.put_mask(frame, mask) {
+            None => return false,
+            Some(free) if free == !0 => self.settle_block(block),
+            Some(free) => self.blocks.settle_bits(block, free),
         }
-        put.is_some()
+        true
     }
 }

@@ -12,7 +12,7 @@
 use terrace_sync::Slots;
 
 use crate::{
-    index::SPLIT,
+    index::{PARTED, SPLIT},
     plan,
     types::Misuse,
     word::{self, BLOCK, WORD},
@@ -34,63 +34,48 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             if to * BLOCK < first + frames {
                 self.put_part(to * BLOCK, first + frames - to * BLOCK);
             }
-            if self.blocks.index.group(group, SPLIT) & mask != 0 {
-                self.blocks.index.unmark(group, mask, SPLIT);
-            }
-            self.tree.put_bits(group, mask);
+            self.close(group, mask);
+            self.split_group(group);
+            self.put_blocks(group, mask);
         }
     }
 
     /// Takes a frame back.
     #[inline]
     pub(super) fn free_one(&self, frame: usize) -> Result<(), Misuse> {
-        let block = frame / BLOCK;
-        if !self.blocks.index.has(block, SPLIT) {
+        if !self.blocks.index.has(frame / BLOCK, SPLIT) {
             return self.free_in_word(frame, 1);
         }
-        let Some(free) = self.blocks.put_in_word(frame, 1) else { return Err(Misuse::AlreadyFree) };
-        if self.blocks.settle_word(frame, 1, free) {
-            self.give_back(block);
-        }
-        Ok(())
+        self.free_of_split(frame, 1)
     }
 
-    /// Takes frames of one word back.
+    /// Takes frames of one word back, but not all of them.
     #[inline(never)]
     pub(super) fn free_in_word(&self, start: usize, count: usize) -> Result<(), Misuse> {
         let block = start / BLOCK;
         // By H2 and H3 what is split is not the buddy's.
         if !self.blocks.index.has(block, SPLIT) {
-            if self.tree.has(block) {
+            if self.has_block(block) {
                 return Err(Misuse::AlreadyFree);
             }
             self.split(block);
         }
-        let Some(free) = self.blocks.put_in_word(start, count) else { return Err(Misuse::AlreadyFree) };
-        if self.blocks.settle_word(start, count, free) {
-            self.give_back(block);
-        }
-        Ok(())
+        self.free_of_split(start, count)
     }
 
-    /// Takes an aligned run of whole words of a block back, but not of all of them.
-    pub(super) fn free_words(&self, start: usize, count: usize) -> Result<(), Misuse> {
-        let block = start / BLOCK;
-        if !self.blocks.index.has(block, SPLIT) {
-            if self.tree.has(block) {
-                return Err(Misuse::AlreadyFree);
-            }
-            self.split(block);
+    /// The same for a block that is split.
+    #[inline]
+    fn free_of_split(&self, start: usize, count: usize) -> Result<(), Misuse> {
+        // By H3 other blocks have no units.
+        if self.blocks.index.has(start / BLOCK, PARTED) && self.units.has(start / WORD) {
+            return Err(Misuse::AlreadyFree);
         }
-        let put = match count / WORD {
-            1 => self.blocks.put_words(start, 1),
-            2 => self.blocks.put_words(start, 2),
-            _ => self.blocks.put_words(start, 4),
-        };
-        match put {
+        match self.blocks.put_in_word(start, count) {
             None => return Err(Misuse::AlreadyFree),
-            Some(true) => self.move_to_tree(block),
-            Some(false) => {}
+            Some(free) if free == !0 => self.settle_block(start / BLOCK),
+            Some(free) => {
+                self.blocks.settle_word(start, count, free);
+            }
         }
         Ok(())
     }
@@ -99,34 +84,63 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     #[inline]
     pub(super) fn free_blocks(&self, start: usize, count: usize) -> Result<(), Misuse> {
         let (group, mask) = (start / plan::GROUP, word::ones((start / BLOCK % WORD) as u32, (count / BLOCK) as u32));
-        // By H3 blocks that are not split have no bits in the bitmap.
-        if self.blocks.index.group(group, SPLIT) & mask != 0 {
+        // By H2 and H3 what is split is not free as a group.
+        if !self.tree.index.has(group, SPLIT) {
+            if self.has_group(group) {
+                return Err(Misuse::AlreadyFree);
+            }
+            self.split_group(group);
+        }
+        // By H3 blocks that are not marked have no bits in the bitmap, nor units.
+        if self.opened(group) & mask != 0 {
             if self.has_any(start, count) {
                 return Err(Misuse::AlreadyFree);
             }
-            self.blocks.index.unmark(group, mask, SPLIT);
+            self.close(group, mask);
         }
-        if self.tree.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
+        if self.put_run(group, mask) { Ok(()) } else { Err(Misuse::AlreadyFree) }
     }
 
-    /// Whether a run of whole words of blocks was handed out as blocks, none of them split.
-    pub(super) fn is_plain(&self, start: usize, count: usize) -> bool {
-        let (first, groups) = (start / plan::GROUP, count / plan::GROUP);
-        self.tree.are_taken(first, groups)
-            && (first..first + groups).all(|group| self.blocks.index.group(group, SPLIT) == 0)
+    /// The blocks of a group that are split or parted.
+    #[inline]
+    pub(super) fn opened(&self, group: usize) -> u64 {
+        self.blocks.index.group(group, SPLIT) | self.blocks.index.group(group, PARTED)
     }
 
-    /// Makes a part of a block free, none of whose frames is.
+    /// Takes the marks off blocks of which nothing is free in the bitmap or the units, and nothing comes there.
+    #[inline]
+    pub(super) fn close(&self, group: usize, blocks: u64) {
+        for row in [SPLIT, PARTED] {
+            if self.blocks.index.group(group, row) & blocks != 0 {
+                self.blocks.index.unmark(group, blocks, row);
+            }
+        }
+    }
+
+    /// Makes a part of a block free, none of whose frames is: words in the units, parts of words in the bitmap.
     pub(super) fn put_part(&self, frame: usize, count: usize) {
         let block = frame / BLOCK;
-        self.split(block);
-        self.blocks.put(frame, count);
-        if self.blocks.settle(block) {
-            self.give_back(block);
+        let mut units = 0;
+        for (first, frames) in plan::split(frame, count, WORD) {
+            if frames == WORD {
+                units |= 1 << (first / WORD % WORD);
+            } else {
+                self.split(block);
+                self.blocks.put(first, frames);
+            }
+        }
+        if units != 0 {
+            self.part(block);
+            self.units.set(frame / WORD / WORD, units);
+            self.settle_units(frame / WORD / WORD);
+        }
+        // What has come to the bitmap, and by H5 what has been there as whole words.
+        if self.blocks.index.has(block, SPLIT) {
+            self.settle_block(block);
         }
     }
 
-    /// Moves a block that is free as a whole from the bitmap to the buddy, if nobody is quicker.
+    /// Moves a block that is free as a whole in the bitmap to the buddy, if nobody is quicker.
     #[inline(never)]
     pub(super) fn give_back(&self, block: usize) {
         if self.blocks.take_whole(block) {
@@ -135,16 +149,21 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     }
 
     /// The same for a block all of whose frames the caller has.
-    fn move_to_tree(&self, block: usize) {
-        self.blocks.index.clear_all(block);
-        self.blocks.index.unmark(block / WORD, 1 << (block % WORD), SPLIT);
-        self.tree.put_run(block / WORD, 1 << (block % WORD));
+    #[inline]
+    pub(super) fn move_to_tree(&self, block: usize) {
+        if self.blocks.index.has(block, SPLIT) {
+            self.blocks.index.clear_all(block);
+        }
+        let (group, bit) = (block / WORD, 1 << (block % WORD));
+        self.close(group, bit);
+        self.put_run(group, bit);
     }
 
     /// Marks a block whose frames come to the bitmap one by one (H3).
     #[inline]
     pub(super) fn split(&self, block: usize) {
         if !self.blocks.index.has(block, SPLIT) {
+            self.split_group(block / WORD);
             self.blocks.index.mark(block, SPLIT);
         }
     }
@@ -154,13 +173,16 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         plan::split(start, count, plan::GROUP).any(|(first, frames)| {
             let (from, to) = (first / BLOCK, (first + frames).div_ceil(BLOCK));
             let mask = word::ones((from % WORD) as u32, (to - from) as u32);
-            if self.tree.bits(from / WORD) & mask != 0 {
+            if self.tree.bits(from / WORD) & mask != 0 || self.has_group(from / WORD) {
                 return true;
             }
-            // By H3 other blocks have no bits in the bitmap.
-            let split = self.blocks.index.group(from / WORD, SPLIT) & mask;
-            let in_split = |&(frame, _): &(usize, usize)| split >> (frame / BLOCK % WORD) & 1 == 1;
-            split != 0 && plan::split(first, frames, BLOCK).filter(in_split).any(|(at, n)| self.blocks.has_any(at, n))
+            // By H3 other blocks have no bits in the bitmap, nor units.
+            let pieces = || plan::split(first, frames, BLOCK);
+            let of = |row| self.blocks.index.group(from / WORD, row) & mask;
+            let (split, parted) = (of(SPLIT), of(PARTED));
+            let is_in = |blocks: u64, frame: usize| blocks >> (frame / BLOCK % WORD) & 1 == 1;
+            (parted != 0 && pieces().any(|(at, count)| is_in(parted, at) && self.has_units(at, count)))
+                || (split != 0 && pieces().any(|(at, count)| is_in(split, at) && self.blocks.has_any(at, count)))
         })
     }
 }

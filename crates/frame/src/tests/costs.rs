@@ -13,7 +13,7 @@ fn order(log2: u32) -> Order {
     Order::new(log2).expect("up to 20")
 }
 
-/// A word for 64 frames, and for the hybrid one of its tree too, whatever is free.
+/// A word for 64 frames, and for the hybrid one of each of its trees too where that is empty, whatever is free.
 #[test]
 fn tables_and_pictures_read_each_word_once() {
     let map = MemoryMap::of(Frames::new(0, FRAMES)).expect("a map");
@@ -22,11 +22,13 @@ fn tables_and_pictures_read_each_word_once() {
     let mut storage = vec![0; HybridAllocator::metadata_bytes(FRAMES, 0) / 8];
     let hybrid = HybridAllocator::new(&map, &mut storage).expect("enough storage");
     for _ in 0..3 {
-        for (frames, each) in [(&bitmap as &dyn FrameAllocator, 1), (&hybrid, 2)] {
+        for (frames, least, most) in [(&bitmap as &dyn FrameAllocator, 1, 1), (&hybrid, 1, 4)] {
+            let each = least * FRAMES / 64..=most * FRAMES / 64;
             let (areas, words) = touched(|| FreeAreas::of(frames));
-            assert_eq!((areas.free_frames(), words), (frames.free_frames(), each * FRAMES / 64));
+            assert_eq!(areas.free_frames(), frames.free_frames());
+            assert!(each.contains(&words), "{words}");
             let (_, words) = touched(|| Picture::of(frames).to_string());
-            assert_eq!(words, each * FRAMES / 64);
+            assert!(each.contains(&words), "{words}");
             let runs: Vec<Frames> = (0..40).filter_map(|n| frames.alloc(&Request::frames(n * 7 + 1)).ok()).collect();
             runs.iter().step_by(2).for_each(|&run| assert_eq!(frames.free(run), Ok(())));
         }

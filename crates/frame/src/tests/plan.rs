@@ -37,7 +37,7 @@ fn metadata_is_as_small_as_promised() {
         assert!(share(frames, hybrid_bytes(frames, 64)) <= 0.0035, "{gib} GiB with 64 slots");
         assert!(share(frames, bitmap_bytes(frames)) <= 0.0033);
     }
-    assert!(share(1 << 20, hybrid_bytes(1 << 20, 2)) <= 0.0032);
+    assert!(share(1 << 20, hybrid_bytes(1 << 20, 2)) <= 0.0033);
     assert!(share(1 << 20, buddy_bytes(1 << 20, Order::MIN)) <= 0.0039);
 }
 

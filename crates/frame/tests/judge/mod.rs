@@ -65,7 +65,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     );
     let step = prop_oneof![
         4 => alloc.prop_map(|(count, alignment, within, near)| Step::Alloc { count, alignment, within, near }),
-        6 => (0u32..14).prop_map(Step::Order),
+        6 => (0u32..16).prop_map(Step::Order),
         2 => (33_000usize..66_000, 1usize..1100).prop_map(|(start, count)| Step::Place { start, count }),
         3 => (0u32..12, 1usize..90).prop_map(|(order, count)| Step::Batch(order, count)),
         8 => any::<usize>().prop_map(Step::Free),
