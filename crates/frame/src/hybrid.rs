@@ -486,6 +486,9 @@ unsafe impl<S: Slots, B> FrameAllocator for HybridAllocator<'_, S, B> {
             };
             self.slots.leave(number);
             if let Some(start) = found {
+                if number == 0 {
+                    self.slots.claim(); // For the next time.
+                }
                 return Ok(Frame(start + self.base));
             }
         }

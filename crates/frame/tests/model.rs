@@ -191,3 +191,45 @@ fn a_run_at_the_end_of_what_came_back_is_found() {
         assert_eq!(frames.alloc_order(eight), Ok(Frame(16)));
     }
 }
+
+/// Three threads one after the other, each without a number until it asks for one.
+#[derive(Default)]
+struct Threads {
+    now: Cell<usize>,
+    numbers: [Cell<usize>; 3],
+    given: Cell<usize>,
+}
+
+// SAFETY: one thread, and a number is one caller's.
+unsafe impl Slots for Threads {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn enter(&self) -> usize {
+        self.numbers[self.now.get()].get()
+    }
+
+    fn claim(&self) -> bool {
+        self.given.set(self.given.get() + 1);
+        self.numbers[self.now.get()].set(self.given.get());
+        true
+    }
+}
+
+/// Whoever found what it wanted at the place of those without a number stayed there, and threads shared a word.
+#[test]
+fn a_caller_without_a_number_gets_one_and_then_has_words_of_its_own() {
+    for (log2, apart) in [(0, 9), (3, 9), (6, 12), (9, 15)] {
+        let callers = Threads::default();
+        let map = MemoryMap::of(Frames::new(0, 1 << 20)).expect("a map");
+        let hybrid = HybridAllocator::new_in(&map, &callers, &SystemAllocator).expect("memory");
+        let places = [0, 1, 2].map(|caller| {
+            callers.now.set(caller);
+            let runs = [0; 2].map(|_| hybrid.alloc_order(leaf(log2)).expect("there is room"));
+            assert_eq!(callers.numbers[caller].get(), caller + 1, "order {log2}");
+            runs[1].0 >> apart
+        });
+        assert!(places[0] != places[1] && places[1] != places[2] && places[0] != places[2], "order {log2}: {places:?}");
+    }
+}
