@@ -3,7 +3,8 @@
 extern crate std;
 
 use std::{
-    cell::RefCell, collections::HashMap, mem::MaybeUninit, num::NonZeroUsize, panic::Location, ptr::NonNull, thread, vec::Vec,
+    cell::RefCell, collections::HashMap, mem::MaybeUninit, num::NonZeroUsize, panic::Location, ptr::NonNull, thread,
+    vec::Vec,
 };
 
 use proptest::prelude::*;
