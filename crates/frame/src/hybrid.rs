@@ -53,7 +53,7 @@
 //! | free of 1 to 32 blocks | 8; 55 when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split |
 //! | free of 2^n groups | 10; where one had been split as many as the blocks in it |
 //! | a batch | as much for each word that its runs share |
-//! | metadata | a bit a frame, 27 bits a block, a line a slot: 0.0033 % |
+//! | metadata | a bit a frame, 28 bits a block, a line a slot: 0.0033 % |
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.

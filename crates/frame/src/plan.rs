@@ -13,7 +13,7 @@
 //! - **P1** `base` is a multiple of 2^15 frames, so that 64 blocks that share a word begin at a multiple of 64.
 //! - **P2** Each part is a whole number of cache lines.
 //!
-//! Cost of the hybrid: a bit a frame, 27 bits a block of 512, less than 4 KiB besides, and a line a slot: 0.0033 % of 4
+//! Cost of the hybrid: a bit a frame, 28 bits a block of 512, less than 4 KiB besides, and a line a slot: 0.0033 % of 4
 //! GiB.
 #![forbid(unsafe_code)]
 

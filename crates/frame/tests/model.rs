@@ -233,3 +233,19 @@ fn a_caller_without_a_number_gets_one_and_then_has_words_of_its_own() {
         assert!(places[0] != places[1] && places[1] != places[2] && places[0] != places[2], "order {log2}: {places:?}");
     }
 }
+
+/// The limits cut two groups of 64 blocks that are free as wholes, and only the second has a run as wanted.
+#[test]
+fn a_run_inside_limits_is_found_in_the_second_of_two_groups_too() {
+    const GROUP: usize = 64 * 512;
+    for (order, before) in [(10, 1), (13, 15), (14, 31)] {
+        let map = MemoryMap::of(Frames::new(0, 2 * GROUP)).expect("a map");
+        let hybrid = HybridAllocator::new_in(&map, NoSlots, &SystemAllocator).expect("memory");
+        let within = Frames::new(GROUP - before * 512, before * 512 + (512 << (order - 9)) + 1);
+        let request = Request::order(leaf(order)).within(within);
+        assert_eq!(hybrid.alloc(&request).map(|run| run.start), Ok(Frame(GROUP)), "order {order}");
+        assert_eq!(hybrid.free_order(Frame(GROUP), leaf(order)), Ok(()));
+        // What was cut is whole again.
+        assert!([15, 15].map(|order| hybrid.alloc_order(leaf(order))).iter().all(Result::is_ok));
+    }
+}

@@ -23,6 +23,13 @@ use crate::{
 /// The bits of a group of which all blocks are meant.
 const ALL: u64 = !0;
 
+/// Whether an aligned run of 2^`order` blocks of the group lies in `from..to`.
+const fn fits(group: usize, order: u32, from: usize, to: usize) -> bool {
+    let (first, behind) = (group * WORD, group * WORD + WORD);
+    let (from, to) = (if from > first { from } else { first }, if to < behind { to } else { behind });
+    from.next_multiple_of(1 << order) + (1 << order) <= to
+}
+
 impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// A run of 2^`order` groups, up to 32, among `from..to`: the first.
     pub(super) fn take_groups(&self, order: u32, from: usize, to: usize) -> Option<usize> {
@@ -70,11 +77,15 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// A run of 2^`order` blocks, less than a group, among `from..to`, held by nobody.
     pub(super) fn take_blocks(&self, order: u32, from: usize, to: usize) -> Option<usize> {
         self.tree.take(order, from, to, false).or_else(|| {
-            let (first, last) = (from / WORD, to.div_ceil(WORD));
-            let inside = self.take_groups(0, from.div_ceil(WORD), to / WORD);
-            let group = inside.or_else(|| self.take_groups(0, first, first.saturating_add(1).min(last)));
-            let group = group.or_else(|| self.take_groups(0, last.saturating_sub(1).max(first), last))?;
-            self.in_group(group, order, from, to)
+            if let Some(group) = self.take_groups(0, from.div_ceil(WORD), to / WORD) {
+                return self.in_group(group, order, from, to);
+            }
+            // The groups that the limits cut; none is opened for nothing.
+            let ends = [from / WORD, to.div_ceil(WORD).saturating_sub(1)];
+            ends.into_iter().filter(|&group| fits(group, order, from, to)).find_map(|group| {
+                let group = self.take_groups(0, group, group + 1)?;
+                self.in_group(group, order, from, to)
+            })
         })
     }
 
@@ -89,7 +100,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
 
     /// A run of 2^`order` blocks, less than a group, of that one among `from..to`.
     pub(super) fn take_of_group(&self, group: usize, order: u32, from: usize, to: usize) -> Option<usize> {
-        match self.take_groups(0, group, group + 1) {
+        match self.take_groups(0, group, group + usize::from(fits(group, order, from, to))) {
             Some(group) => self.in_group(group, order, from, to),
             None => self.tree.take_in(group, order, from, to),
         }

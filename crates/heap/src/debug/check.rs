@@ -132,6 +132,7 @@ impl<A: Allocator + Reset, H: Handler> Reset for DebugAllocator<A, H> {
         let table = {
             let mut state = self.lock(Found::Reset);
             state.counts.all_ended();
+            state.refused = false; // There is room now.
             state.changes += 1;
             state.table.take()
         };

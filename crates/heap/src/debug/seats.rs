@@ -86,7 +86,12 @@ impl<A: Allocator, H: Handler> DebugAllocator<A, H> {
         if !self.wanting.load(Ordering::Relaxed) {
             return;
         }
-        let crowded = self.lock(found).is_crowded();
+        let crowded = {
+            let mut state = self.lock(found);
+            let crowded = state.is_crowded();
+            state.refused &= crowded; // Blocks have gone, and perhaps memory is there again by the time that it is needed.
+            crowded
+        };
         if !crowded || self.grow_table(found).is_ok() {
             self.wanting.store(false, Ordering::Relaxed);
         }

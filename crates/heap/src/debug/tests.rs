@@ -2,10 +2,13 @@
 
 extern crate std;
 
-use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, panic::Location, ptr::NonNull, thread, vec::Vec};
+use std::{
+    cell::RefCell, collections::HashMap, mem::MaybeUninit, num::NonZeroUsize, panic::Location, ptr::NonNull, thread,
+    vec::Vec,
+};
 
 use proptest::prelude::*;
-use terrace_core::{Alignment, Allocator, AllocatorExt, SystemAllocator};
+use terrace_core::{Alignment, Allocator, AllocatorExt, Reset, ResetMode, SystemAllocator};
 
 use super::{
     DebugAllocator, DebugConfig, Found, Handler, Mistake, Report,
@@ -14,6 +17,7 @@ use super::{
     shape::Shape,
     table::{Table, Which},
 };
+use crate::FixedBufferAllocator;
 
 fn record(address: usize, serial: u64) -> Record {
     Record {
@@ -153,5 +157,28 @@ fn a_handler_may_allocate_while_leaks_are_told() {
     for block in blocks {
         // SAFETY: live, of this allocator, not used again.
         unsafe { DEBUG.free_slice(block) };
+    }
+}
+
+/// More calls at once than there are seats, after a table was refused: it is asked for, since there is room again.
+#[test]
+fn a_refusal_of_long_ago_is_none_of_now() {
+    for by_reset in [true, false] {
+        let mut buffer = std::vec![MaybeUninit::uninit(); 128 << 10];
+        let backing = FixedBufferAllocator::new(&mut buffer);
+        let config = DebugConfig { quarantine: 0, ..DebugConfig::new() };
+        let mut debug = DebugAllocator::with_handler(backing, config, |report: &Report| panic!("{report}"));
+        let most = debug.alloc_slice::<u8>(120 << 10).unwrap();
+        assert!(debug.lock(Found::Check).refused, "8 KiB are too few");
+        if by_reset {
+            debug.reset(ResetMode::RetainCapacity);
+        } else {
+            // SAFETY: live, of this allocator, not used again.
+            unsafe { debug.free_slice(most) };
+        }
+        for seat in 0..4 {
+            assert!(debug.promise_seat().is_ok(), "{seat}, by reset: {by_reset}");
+        }
+        (0..4).for_each(|_| debug.withdraw(0, true));
     }
 }
