@@ -5,6 +5,7 @@ mod support;
 use std::{cell::Cell, num::NonZeroUsize, ptr::NonNull};
 
 use support::{
+    Slow,
     collect::{WORD, block, free},
     len,
 };
@@ -135,32 +136,6 @@ fn a_table_that_was_refused_is_filled_up_and_asked_for_again_at_a_free() {
             // SAFETY: live, not used again.
             unsafe { free(&debug, memory) };
         }
-    }
-}
-
-/// Takes its time to grant.
-struct Slow;
-
-// SAFETY: the system's own blocks.
-unsafe impl Allocator for Slow {
-    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        SystemAllocator.alloc(len, alignment)
-    }
-
-    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.resize(memory, alignment, new_len) }
-    }
-
-    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.remap(memory, alignment, new_len) }
-    }
-
-    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.free(memory, alignment) };
     }
 }
 

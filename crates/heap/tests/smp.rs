@@ -6,7 +6,7 @@ mod support;
 use std::{cell::Cell, collections::VecDeque, num::NonZeroUsize, ptr::NonNull, rc::Rc};
 
 use proptest::prelude::*;
-use support::{Ground, Live, Op, Shadow, align, cases, is_all, len, ops, slice};
+use support::{Ground, Live, Op, Shadow, Slow, align, cases, is_all, len, ops, slice};
 use terrace_core::{Alignment, AllocError, Allocator, Decommit, GoodSize, Owns, PageSize, Stats, SystemAllocator};
 use terrace_heap::{ArenaAllocator, FailingAllocator, SmpAllocator, StatsAllocator};
 use terrace_sync::{NoSlots, Slots};
@@ -183,32 +183,6 @@ fn a_request_refused_while_the_tables_grow_leaves_an_arena_as_it_was() {
         }
     }
     assert!(refusals > 1000, "{refusals}");
-}
-
-/// Takes its time to grant.
-struct Slow;
-
-// SAFETY: the system's own blocks.
-unsafe impl Allocator for Slow {
-    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        SystemAllocator.alloc(len, alignment)
-    }
-
-    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.resize(memory, alignment, new_len) }
-    }
-
-    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.remap(memory, alignment, new_len) }
-    }
-
-    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
-        // SAFETY: the caller's promise, passed on unchanged.
-        unsafe { SystemAllocator.free(memory, alignment) };
-    }
 }
 
 /// A table that another thread is about to make larger is no reason to refuse.

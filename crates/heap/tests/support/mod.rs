@@ -13,7 +13,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use terrace_core::{Alignment, AllocError, Allocator};
+use terrace_core::{Alignment, AllocError, Allocator, SystemAllocator};
 
 /// What an arena's node needs for itself.
 pub const HEADER: usize = 4 * size_of::<usize>();
@@ -285,5 +285,31 @@ impl Shadow {
             // SAFETY: live in the shadow until now, so live in the allocator.
             unsafe { allocator.free(block.memory, block.alignment) };
         }
+    }
+}
+
+/// Takes its time to grant.
+pub struct Slow;
+
+// SAFETY: the system's own blocks.
+unsafe impl Allocator for Slow {
+    fn alloc(&self, len: NonZeroUsize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        SystemAllocator.alloc(len, alignment)
+    }
+
+    unsafe fn resize(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> bool {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.resize(memory, alignment, new_len) }
+    }
+
+    unsafe fn remap(&self, memory: NonNull<[u8]>, alignment: Alignment, new_len: NonZeroUsize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.remap(memory, alignment, new_len) }
+    }
+
+    unsafe fn free(&self, memory: NonNull<[u8]>, alignment: Alignment) {
+        // SAFETY: the caller's promise, passed on unchanged.
+        unsafe { SystemAllocator.free(memory, alignment) };
     }
 }
