@@ -16,7 +16,9 @@
 //!
 //! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a group for the large
 //! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is left;
-//! until then, a request that does not fit is served elsewhere. What a hold spares is a search and a cache line that
+//! until then, a request that does not fit is served elsewhere. Each slot looks for groups from another place on, so that
+//! slots that go from group to group write to lines of their own; the price is that a memory of which little is used may
+//! have as many runs of 1 GiB begun as slots. What a hold spares is a search and a cache line that
 //! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of
 //! any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a
 //! double free is found wherever the frame was freed. What is between two levels just then a stopped thread keeps: a
@@ -44,12 +46,12 @@
 //! | | metadata words, at most, without contention |
 //! |---|---|
 //! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 32 frames | 90: a block let go, another found, or new out of another group; 1 for 8 GiB more, where the last blocks are in groups that others hold |
-//! | alloc, 64, 128, 256 frames | 2 out of a held word, else 60 |
-//! | alloc, 1 to 32 blocks | 2 out of a held group, else 35 |
+//! | alloc, up to 32 frames | 100: a block let go, another found, or new out of another group; 1 for 8 GiB more, where the last blocks are in groups that others hold |
+//! | alloc, 64, 128, 256 frames | 2 out of a held word, else 75 |
+//! | alloc, 1 to 32 blocks | 2 out of a held group, else 50 |
 //! | alloc, 2^n groups | 10 |
 //! | free of up to 63 frames in a word | 5 to a held block; else 12, and 130 when a word became whole, and what it lies in |
-//! | free of 64, 128, 256 frames | 12; 85 when the block became whole, and what it lies in |
+//! | free of 64, 128, 256 frames | 12; 90 when the block became whole, and what it lies in |
 //! | free of 1 to 32 blocks | 8; 55 when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split |
 //! | free of 2^n groups | 10; where one had been split as many as the blocks in it |
 //! | a batch | as much for each word that its runs share |
@@ -315,7 +317,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     fn block_for(&self, number: usize) -> Option<usize> {
         let lane = self.lane(number, LARGE);
         let at_hand = self.tree.take_unit(lane.load(Ordering::Relaxed) as usize);
-        at_hand.or_else(|| self.refill_large(lane, 0)).or_else(|| self.tree.take_held())
+        at_hand.or_else(|| self.refill_large(number, 0)).or_else(|| self.tree.take_held())
     }
 
     /// The first frames of a block that came from the buddy, the rest to the bitmap, and held.
@@ -357,10 +359,10 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
             let lane = self.lane(number, LARGE);
             let word = lane.load(Ordering::Relaxed) as usize;
             let order = order - BLOCK_ORDER;
-            let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(lane, order));
+            let found = self.tree.take_in(word, order, 0, usize::MAX).or_else(|| self.refill_large(number, order));
             found.map(|block| block * BLOCK)
         } else if order >= GROUP_ORDER {
-            self.take_groups(order - GROUP_ORDER, 0, usize::MAX).map(|group| group * plan::GROUP)
+            self.groups_of_order(number, order - GROUP_ORDER).map(|group| group * plan::GROUP)
         } else {
             let want = Want { count: 1 << order, alignment: order, from: 0, to: usize::MAX };
             self.alloc_large(&want, None)

@@ -233,12 +233,12 @@ impl<'m> Index<'m> {
     #[inline]
     pub(crate) fn next(&self, class: u32, from: usize) -> Option<usize> {
         let row = class as usize;
-        if from > 0 {
-            return self.next_at(0, row, from);
-        }
         // From the top: one word, where the row is empty.
         let top = self.word(2, 0, row).load(Ordering::SeqCst);
-        if top == 0 && self.levels[2].len() == 1 { None } else { self.next_from_top(row, top) }
+        if top == 0 && self.levels[2].len() == 1 {
+            return None;
+        }
+        if from == 0 { self.next_from_top(row, top) } else { self.next_at(0, row, from) }
     }
 
     fn next_from_top(&self, row: usize, top: u64) -> Option<usize> {

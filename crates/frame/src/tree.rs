@@ -44,6 +44,11 @@ impl<'m> Tree<'m> {
         Self { words: FreeBits::new(words), first, index }
     }
 
+    /// How many words it has.
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
     /// The free units of a word.
     #[inline]
     pub(crate) fn bits(&self, word: usize) -> u64 {

@@ -13,7 +13,7 @@
 use terrace_sync::Slots;
 
 use crate::{
-    atomic::{AtomicU64, Ordering},
+    atomic::Ordering,
     index::{HELD, SPLIT},
     plan,
     types::Misuse,
@@ -37,6 +37,15 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         found.map(|at| at - self.gap)
     }
 
+    /// A run of 2^`order` groups, up to 32, for the slot with that number: the first from the word of its home on, or the
+    /// first.
+    pub(super) fn groups_of_order(&self, number: usize, order: u32) -> Option<usize> {
+        let home = (self.home(number) + self.gap) / WORD * WORD;
+        let found = self.groups.take(order, home, usize::MAX, false);
+        let found = found.or_else(|| if home == 0 { None } else { self.groups.take(order, 0, home, false) });
+        found.map(|at| at - self.gap)
+    }
+
     /// Whether the group is free as one.
     #[inline]
     pub(super) fn has_group(&self, group: usize) -> bool {
@@ -48,14 +57,25 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         self.tree.has(block) || self.has_group(block / WORD)
     }
 
-    /// A run of 2^`order` blocks, less than a group, for the slot whose lane it is, which did not have it in its word: the
-    /// first.
+    /// The group from which on the slot with that number looks for one to hold, the first of a cache line of the buddy's
+    /// words. By the reversed bits of their numbers slots spread over the memory however many there are, so that what
+    /// they hold shares as few lines as can be.
+    fn home(&self, number: usize) -> usize {
+        let part = number.saturating_sub(1).reverse_bits();
+        let home = (part as u128 * self.tree.len() as u128) >> usize::BITS;
+        home as usize / plan::LINE * plan::LINE
+    }
+
+    /// A run of 2^`order` blocks, less than a group, for the slot with that number, which did not have it in its word: the
+    /// first from its home on, or the first.
     #[cold]
-    pub(super) fn refill_large(&self, lane: &AtomicU64, order: u32) -> Option<usize> {
-        let found = self.tree.take(order, 0, usize::MAX, true).map(|block| (block, true));
-        let (block, hold) = found.or_else(|| self.blocks_from_group(order))?;
+    pub(super) fn refill_large(&self, number: usize, order: u32) -> Option<usize> {
+        let home = self.home(number);
+        let open = |from: usize, to: usize| self.tree.take(order, from * WORD, to, true).map(|block| (block, true));
+        let found = open(home, usize::MAX).or_else(|| if home == 0 { None } else { open(0, home * WORD) });
+        let (block, hold) = found.or_else(|| self.blocks_from_group(number, order))?;
         if hold {
-            let before = lane.swap((block / WORD) as u64, Ordering::Relaxed);
+            let before = self.lane(number, super::LARGE).swap((block / WORD) as u64, Ordering::Relaxed);
             if before != super::NOTHING {
                 self.end_group_hold(before as usize);
             }
@@ -64,8 +84,10 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     }
 
     /// The first run out of a group that was free as one, and whether it is the caller's to hold.
-    fn blocks_from_group(&self, order: u32) -> Option<(usize, bool)> {
-        let group = self.take_groups(0, 0, usize::MAX)?;
+    fn blocks_from_group(&self, number: usize, order: u32) -> Option<(usize, bool)> {
+        let home = self.home(number) + self.gap;
+        let near = self.groups.take_in(home / WORD, 0, home, usize::MAX).map(|at| at - self.gap);
+        let group = near.or_else(|| self.groups_of_order(number, 0))?;
         let hold = !self.tree.index.mark(group, HELD);
         self.split_group(group);
         self.tree.set(group, !word::ones(0, 1 << order));

@@ -81,7 +81,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
         let lane = self.lane(number, super::LARGE);
         let word = lane.load(super::Ordering::Relaxed) as usize;
         let all = self.tree.take_in(word, TOGETHER_ORDER, 0, usize::MAX);
-        let (block, count) = match all.or_else(|| self.refill_large(lane, TOGETHER_ORDER)) {
+        let (block, count) = match all.or_else(|| self.refill_large(number, TOGETHER_ORDER)) {
             Some(block) => (block, TOGETHER),
             None => (self.block_for(number)?, 1),
         };
