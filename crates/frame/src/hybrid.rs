@@ -15,14 +15,14 @@
 //! gets a part of what is free above: so a run of any order is some bits of one word, claimed and put by one step.
 //!
 //! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a group for the large
-//! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is left;
-//! until then, a request that does not fit is served elsewhere. Each slot looks for groups from another place on, so that
-//! slots that go from group to group write to lines of their own; the price is that a memory of which little is used may
-//! have as many runs of 1 GiB begun as slots. What a hold spares is a search and a cache line that
-//! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim out of
-//! any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops nobody, and a
-//! double free is found wherever the frame was freed. What is between two levels just then a stopped thread keeps: a
-//! block, eight on the way to the units, a group on the way from or to the groups.
+//! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is
+//! left; until then, a request that does not fit is served elsewhere. Each slot looks for groups from another place
+//! on, so that slots that go from group to group write to lines of their own; the price is that a memory of which
+//! little is used may have as many runs of 1 GiB begun as slots. What a hold spares is a search and a cache line that
+//! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim
+//! out of any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops
+//! nobody, and a double free is found wherever the frame was freed. What is between two levels just then a stopped
+//! thread keeps: a block, eight on the way to the units, a group on the way from or to the groups.
 //!
 //! - **H1** A frame is free exactly while one bit is one: its own in the bitmap, its unit's, its block's in the buddy, or
 //!   its group's. Never two of them.
@@ -43,19 +43,21 @@
 //! What is freed need not be what was handed out: half of a large run makes a block of the bitmap, 512 frames freed
 //! one by one make a block of the buddy.
 //!
-//! | | metadata words, at most, without contention |
-//! |---|---|
-//! | alloc, up to 32 frames, out of a held word | 2: lane, bits |
-//! | alloc, up to 32 frames | 100: a block let go, another found, or new out of another group; 1 for 8 GiB more, where the last blocks are in groups that others hold |
-//! | alloc, 64, 128, 256 frames | 2 out of a held word, else 75 |
-//! | alloc, 1 to 32 blocks | 2 out of a held group, else 50 |
-//! | alloc, 2^n groups | 10 |
-//! | free of up to 63 frames in a word | 5 to a held block; else 12, and 130 when a word became whole, and what it lies in |
-//! | free of 64, 128, 256 frames | 12; 90 when the block became whole, and what it lies in |
-//! | free of 1 to 32 blocks | 8; 55 when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split |
-//! | free of 2^n groups | 10; where one had been split as many as the blocks in it |
-//! | a batch | as much for each word that its runs share |
-//! | metadata | a bit a frame, 28 bits a block, a line a slot: 0.0033 % |
+//! | metadata words, at most, without contention | up to 2 GiB | 1 TiB |
+//! |---|---|---|
+//! | alloc, up to 32 frames, out of a held word: lane, bits | 2 | 2 |
+//! | else: a block let go, another found, or new out of another group | 95 | 140 |
+//! | alloc, 64, 128, 256 frames: 2 out of a held word, else | 65 | 120 |
+//! | alloc, 1 to 32 blocks: 2 out of a held group, else | 35 | 90 |
+//! | alloc, 2^n groups | 5 | 65 |
+//! | free of up to 63 frames in a word: 5 to a held block, 12 else, and when a word became whole, and what it lies in | 90 | 130 |
+//! | free of 64, 128, 256 frames: 12, and when the block became whole, and what it lies in | 60 | 90 |
+//! | free of 1 to 32 blocks: 8, and when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split | 30 | 55 |
+//! | free of 2^n groups; where one had been split as many as the blocks in it | 5 | 10 |
+//! | a batch: as much for each word that its runs share | | |
+//!
+//! Where the last blocks are in groups that others hold, 1 for 8 GiB more. The metadata take a bit a frame, 28 bits a
+//! block, and a line a slot: 0.0033 %.
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.

@@ -7,6 +7,8 @@
 //!            items 64–127 [ … ]
 //! ```
 //!
+//! A level above one of a single line is not there: 64 items need no second, 4096 no third.
+//!
 //! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of
 //! all classes for the same 64 items stand together, so that who frees touches one place; each class has its own way
 //! down from the top, so that who searches finds the first item of a class in three words.
@@ -22,8 +24,8 @@
 //! clears first and looks at the free bits then, and sets the row again. In the one order of all `SeqCst` operations
 //! one of the two comes second and sees the other. The same holds between a level and the next.
 //!
-//! Cost: to set or clear, 1 to 3 words, 1 where the bit is set; to mend, 10 words for 64 items; to find, 3 words, and in ranges above 512 GiB one more for each 512 GiB. 17
-//! bits an item.
+//! Cost: to set or clear, a word a level, 1 where the bit is set; to mend, 10 words for 64 items; to find, a word a
+//! level, and one more for each 2^18 items. 17 bits an item.
 
 use crate::{
     atomic::{AtomicU64, Ordering},
@@ -45,25 +47,33 @@ pub(crate) const HELD: usize = 15;
 
 pub(crate) struct Index<'m> {
     levels: [&'m [Rows]; LEVELS],
+    /// The lowest level of one line, or the highest of all: what is above has none.
+    top: usize,
 }
 
 /// The rows of 64 items, or of 64 lines of the level below.
 type Rows = [AtomicU64; LINE];
 
+/// How many lines the level above one of so many has.
+const fn lines_above(lines: usize) -> usize {
+    if lines > 1 { lines.div_ceil(WORD) } else { 0 }
+}
+
 /// How many words the index of so many items takes.
 pub(crate) const fn index_words(items: usize) -> usize {
-    let groups = items.div_ceil(WORD);
-    let tops = groups.div_ceil(WORD);
-    (groups + tops + tops.div_ceil(WORD)) * LINE
+    let low = items.div_ceil(WORD);
+    let middle = lines_above(low);
+    (low + middle + lines_above(middle)) * LINE
 }
 
 impl<'m> Index<'m> {
     /// Over `words`, all zero, as many as [`index_words`] says.
     pub(crate) fn new(words: &'m [AtomicU64], items: usize) -> Self {
-        let groups = items.div_ceil(WORD);
-        let (low, above) = words.split_at(groups * LINE);
-        let (middle, top) = above.split_at(groups.div_ceil(WORD) * LINE);
-        Self { levels: [low, middle, top].map(|level| level.as_chunks().0) }
+        let low = items.div_ceil(WORD);
+        let (low, above) = words.split_at(low * LINE);
+        let (middle, top) = above.split_at(lines_above(low.len() / LINE) * LINE);
+        let levels = [low, middle, top].map(|level| level.as_chunks().0);
+        Self { levels, top: levels.iter().filter(|level| !level.is_empty()).count().max(1) - 1 }
     }
 
     /// The word of `row` at `at` in `level`.
@@ -150,7 +160,7 @@ impl<'m> Index<'m> {
     #[inline(never)]
     fn set_above(&self, level: usize, at: usize, class: u32) {
         let mut at = at;
-        for level in level + 1..LEVELS {
+        for level in level + 1..=self.top {
             let (word, bit) = (self.word(level, at / WORD, class as usize), 1 << (at % WORD));
             if word.load(Ordering::SeqCst) & bit == 0 {
                 word.fetch_or(bit, Ordering::SeqCst);
@@ -207,13 +217,13 @@ impl<'m> Index<'m> {
     fn clear_bits(&self, group: usize, bits: u64, class: u32) {
         let row = class as usize;
         let (mut at, mut bits, mut emptied) = (group, bits, 0);
-        while emptied < LEVELS && self.word(emptied, at, row).fetch_and(!bits, Ordering::SeqCst) & !bits == 0 {
+        while emptied <= self.top && self.word(emptied, at, row).fetch_and(!bits, Ordering::SeqCst) & !bits == 0 {
             emptied += 1;
             (at, bits) = (at / WORD, 1 << (at % WORD));
         }
         // Who came between the two steps on a line and the level above it may have seen the bit there.
         at = group;
-        for level in 0..emptied.min(LEVELS - 1) {
+        for level in 0..emptied.min(self.top) {
             if self.word(level, at, row).load(Ordering::SeqCst) != 0 {
                 self.set_above(level, at, class);
             }
@@ -234,19 +244,24 @@ impl<'m> Index<'m> {
     pub(crate) fn next(&self, class: u32, from: usize) -> Option<usize> {
         let row = class as usize;
         // From the top: one word, where the row is empty.
-        let top = self.word(2, 0, row).load(Ordering::SeqCst);
-        if top == 0 && self.levels[2].len() == 1 {
+        let bits = self.word(self.top, 0, row).load(Ordering::SeqCst);
+        if bits == 0 && self.levels[self.top].len() == 1 {
             return None;
         }
-        if from == 0 { self.next_from_top(row, top) } else { self.next_at(0, row, from) }
+        if from == 0 { self.first(row, bits) } else { self.next_at(0, row, from) }
     }
 
-    fn next_from_top(&self, row: usize, top: u64) -> Option<usize> {
-        let top = if top == 0 { self.next_at(2, row, WORD)? } else { top.trailing_zeros() as usize };
-        match self.word(1, top, row).load(Ordering::SeqCst) {
-            0 => self.next_at(0, row, 0),
-            middle => self.next_at(0, row, (top * WORD + middle.trailing_zeros() as usize) * WORD),
+    /// The first item of the row whose first word at the top has these bits.
+    fn first(&self, row: usize, bits: u64) -> Option<usize> {
+        let mut at = if bits == 0 { self.next_at(self.top, row, WORD)? } else { bits.trailing_zeros() as usize };
+        for level in (0..self.top).rev() {
+            match self.word(level, at, row).load(Ordering::SeqCst) {
+                // Somebody is on the way up or down.
+                0 => return self.next_at(0, row, 0),
+                bits => at = at * WORD + bits.trailing_zeros() as usize,
+            }
         }
+        Some(at)
     }
 
     fn next_at(&self, level: usize, row: usize, from: usize) -> Option<usize> {
@@ -258,7 +273,7 @@ impl<'m> Index<'m> {
         let mut bits = self.word(level, at, row).load(Ordering::SeqCst) & (!0 << (from % WORD));
         while bits == 0 {
             // Up for the next line that has any; at the top there is nothing but to look at each.
-            at = if level + 1 < LEVELS { self.next_at(level + 1, row, at + 1)? } else { at + 1 };
+            at = if level < self.top { self.next_at(level + 1, row, at + 1)? } else { at + 1 };
             if at >= lines {
                 return None;
             }

@@ -96,6 +96,11 @@ use word::{BLOCK, BLOCK_ORDER};
 
 const BOUND: Option<usize> = Some(3);
 
+/// An index with a level above its lines.
+fn two_levels() -> Index<'static> {
+    Index::new(storage(index_words(65)), 65)
+}
+
 /// Two threads do the same at once; what this one and the other came to.
 fn both<M: Send + Sync + 'static, R: Send + 'static>(
     model: &Arc<M>,
@@ -115,7 +120,7 @@ struct Bitmap {
 
 impl Bitmap {
     fn new(free: usize) -> Arc<Self> {
-        let blocks = Blocks::new(storage(2), 0, Index::new(storage(index_words(64)), 64));
+        let blocks = Blocks::new(storage(2), 0, two_levels());
         if free < BLOCK {
             blocks.put(free, BLOCK - free);
         }
@@ -252,7 +257,7 @@ fn hold_and_let_go(free: usize, hold: fn(&Blocks<'static>)) {
 
 /// One item leaves a line of the index while another comes: the levels above still lead there.
 fn leave_and_come() {
-    let index = Arc::new(Index::new(storage(index_words(64)), 64));
+    let index = Arc::new(two_levels());
     index.set(1, 0);
     let other = Arc::clone(&index);
     let thread = thread::spawn(move || other.clear(1, 0));
@@ -268,7 +273,7 @@ struct Buddy {
 
 impl Buddy {
     fn new(words: usize, units: usize) -> Arc<Self> {
-        let tree = Tree::new(storage(words), 0, Index::new(storage(index_words(words)), words));
+        let tree = Tree::new(storage(words), 0, two_levels());
         tree.put(0, units);
         Arc::new(Self { tree, shadow: Shadow::new(units) })
     }
@@ -319,7 +324,7 @@ fn two_words_of_units() {
 
 /// One frees two whole words while another looks for one, finds nothing, and strikes a word off.
 fn free_words_and_strike_off() {
-    let tree = Arc::new(Tree::new(storage(2), 0, Index::new(storage(index_words(2)), 2)));
+    let tree = Arc::new(Tree::new(storage(2), 0, two_levels()));
     (0..2).for_each(|word| tree.index.set(word, 6)); // Hints that say too much.
     let other = Arc::clone(&tree);
     let thread = thread::spawn(move || other.take(6, 0, usize::MAX, false));

@@ -1,6 +1,6 @@
 //! The words of metadata that each operation touches, counted: what the tables at the top of the files state.
 
-use std::{vec, vec::Vec};
+use std::{iter, ops::RangeInclusive, vec, vec::Vec};
 
 use super::{NUMBER, Numbers, touched};
 use crate::{BitmapAllocator, BuddyAllocator, Frame, FrameAllocator, Frames, HybridAllocator, MemoryMap, Order};
@@ -39,25 +39,42 @@ fn bitmap_and_buddy_touch_no_more_words_than_they_say() {
     }
 }
 
-/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included,
-/// over orders in turn: filled, half emptied in a pattern, filled again, emptied. With a slot that begins at the first
-/// group, and with one that begins in the middle.
+/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included: with
+/// a slot that begins at the first group and with one that begins in the middle, in a memory whose index has one level
+/// where there can be one, and in one whose index has all.
 #[test]
 fn operations_touch_no_more_words_than_they_say() {
-    touch_no_more_words(1);
-    touch_no_more_words(2);
+    const LARGE: [(usize, usize); 4] = [(140, 130), (120, 90), (90, 55), (65, 10)];
+    for number in [1, 2] {
+        NUMBER.set(number);
+        in_memory_of(1 << 19, |frames| touch_no_more_words(frames, 0..=17, [(95, 90), (65, 60), (35, 30), (5, 5)]));
+        in_memory_of(1 << 28, |frames| {
+            touch_no_more_words(frames, 9..=20, LARGE);
+            // All but a few groups at either place, so that there are not too many small runs.
+            let mut groups: Vec<Frame> = iter::from_fn(|| frames.of_order(15).map(Frame)).collect();
+            groups.sort_unstable_by_key(|group| group.0);
+            let order = Order::new(15).expect("up to 20");
+            for at in [0, 1, groups.len() / 2, groups.len() / 2 + 1] {
+                assert_eq!(frames.free_order(groups[at], order), Ok(()));
+            }
+            touch_no_more_words(frames, 0..=9, LARGE);
+        });
+    }
     NUMBER.set(0);
 }
 
-fn touch_no_more_words(number: usize) {
-    const FRAMES: usize = 1 << 19;
-    NUMBER.set(number);
-    let map = MemoryMap::of(Frames::new(0, FRAMES)).expect("a map");
-    let mut storage = vec![0; HybridAllocator::metadata_bytes(FRAMES, 8) / 8];
-    let frames = HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage");
-    for log2 in 0..=17 {
+fn in_memory_of(count: usize, act: impl FnOnce(&HybridAllocator<'_, Numbers>)) {
+    let map = MemoryMap::of(Frames::new(0, count)).expect("a map");
+    let mut storage = vec![0; HybridAllocator::metadata_bytes(count, 8) / 8];
+    act(&HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage"));
+}
+
+/// Over orders in turn: filled, half emptied in a pattern, filled again, emptied. `most`: the words of an alloc and of a
+/// free, for runs of frames, units, blocks and groups.
+fn touch_no_more_words(frames: &HybridAllocator<'_, Numbers>, orders: RangeInclusive<u32>, most: [(usize, usize); 4]) {
+    for log2 in orders {
         let order = Order::new(log2).expect("up to 20");
-        // Full, half empty in a pattern, then full again: the search meets all kinds of blocks.
+        // The search meets all kinds of blocks.
         let mut runs = Vec::new();
         let (mut most_alloc, mut most_free) = (0, 0);
         for round in 0..2 {
@@ -81,15 +98,13 @@ fn touch_no_more_words(number: usize) {
             runs = kept;
         }
         frames.drain();
+        let [of_frames, of_units, of_blocks, of_groups] = most;
         let (alloc, free) = match log2 {
-            0..6 => (100, 130),
-            6..9 => (75, 90),
-            9..15 => (50, 55),
-            _ => (10, 10),
+            0..6 => of_frames,
+            6..9 => of_units,
+            9..15 => of_blocks,
+            _ => of_groups,
         };
-        assert!(
-            most_alloc <= alloc && most_free <= free,
-            "slot {number}, {order:?}: {most_alloc} of {alloc}, {most_free} of {free}"
-        );
+        assert!(most_alloc <= alloc && most_free <= free, "{order:?}: {most_alloc} of {alloc}, {most_free} of {free}");
     }
 }
