@@ -15,12 +15,13 @@ use crate::{
     hook, word,
 };
 
-pub(crate) struct FreeBits<'m>(&'m [AtomicU64]);
+/// Each word is the first of `APART` of the storage's, so that where these are a cache line no two words share one.
+pub(crate) struct FreeBits<'m, const APART: usize = 1>(&'m [[AtomicU64; APART]]);
 
-impl<'m> FreeBits<'m> {
+impl<'m, const APART: usize> FreeBits<'m, APART> {
     /// Over zeroed words: nothing is free.
-    pub(crate) fn new(words: &'m [AtomicU64]) -> Self {
-        Self(words)
+    pub(crate) fn new(storage: &'m [AtomicU64]) -> Self {
+        Self(storage.as_chunks().0)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -30,7 +31,7 @@ impl<'m> FreeBits<'m> {
     #[inline]
     pub(crate) fn load(&self, word: usize) -> u64 {
         hook::touched();
-        self.0[word].load(Ordering::SeqCst)
+        self.0[word][0].load(Ordering::SeqCst)
     }
 
     /// So many words from `first` on.
@@ -39,7 +40,7 @@ impl<'m> FreeBits<'m> {
         let words = &self.0[first..first + N];
         core::array::from_fn(|index| {
             hook::touched();
-            words[index].load(Ordering::SeqCst)
+            words[index][0].load(Ordering::SeqCst)
         })
     }
 
@@ -48,7 +49,7 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn are(&self, first: usize, count: usize, value: u64) -> bool {
         self.0[first..first + count].iter().all(|word| {
             hook::touched();
-            word.load(Ordering::SeqCst) == value
+            word[0].load(Ordering::SeqCst) == value
         })
     }
 
@@ -56,19 +57,19 @@ impl<'m> FreeBits<'m> {
     #[inline]
     pub(crate) fn prefetch(&self, word: usize) {
         if let Some(place) = self.0.get(word) {
-            arch::prefetch(place);
+            arch::prefetch(&place[0]);
         }
     }
 
     /// How many bits are free.
     pub(crate) fn count(&self) -> usize {
-        self.0.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        self.0.iter().map(|word| word[0].load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
     /// The lowest free bit of a word, claimed; `None` for a word that there is not, too.
     #[inline]
     pub(crate) fn take_lowest(&self, word: usize) -> Option<u32> {
-        let place = self.0.get(word)?;
+        let place = &self.0.get(word)?[0];
         loop {
             hook::touched();
             // Relaxed: a guess, which the step below makes sure of.
@@ -89,7 +90,7 @@ impl<'m> FreeBits<'m> {
     /// An aligned run of `order`, 0 to 6, among the bits of `inside`, claimed; `None` for a word that there is not, too.
     #[inline]
     pub(crate) fn take_run(&self, word: usize, order: u32, inside: u64) -> Option<u32> {
-        let place = self.0.get(word)?;
+        let place = &self.0.get(word)?[0];
         let mut free = self.load(word);
         loop {
             let runs = word::aligned_runs(free & inside, order);
@@ -118,7 +119,7 @@ impl<'m> FreeBits<'m> {
             }
             hook::between();
             // Acquire: pairs with the put of the bits (I1).
-            match self.0[word].compare_exchange(free, free & !runs, Ordering::Acquire, Ordering::Relaxed) {
+            match self.0[word][0].compare_exchange(free, free & !runs, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return runs,
                 Err(now) => free = now,
             }
@@ -133,7 +134,7 @@ impl<'m> FreeBits<'m> {
         while free & mask == mask {
             hook::between();
             // Acquire: pairs with the put of the bits (I1).
-            match self.0[word].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
+            match self.0[word][0].compare_exchange(free, free & !mask, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => free = now,
             }
@@ -149,7 +150,7 @@ impl<'m> FreeBits<'m> {
         while free & mask == 0 {
             hook::between();
             // SeqCst: Release for the next owner, and before the look at the index.
-            match self.0[word].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed) {
+            match self.0[word][0].compare_exchange(free, free | mask, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Some(free | mask),
                 Err(now) => free = now,
             }
@@ -168,7 +169,7 @@ impl<'m> FreeBits<'m> {
             let next = if whole { free & !part } else { free | mask };
             hook::between();
             // SeqCst: Release for the next owner, and before the look at the index; Acquire for who takes.
-            match self.0[word].compare_exchange(free, next, Ordering::SeqCst, Ordering::Relaxed) {
+            match self.0[word][0].compare_exchange(free, next, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Some((next, whole)),
                 Err(now) => free = now,
             }
@@ -182,7 +183,7 @@ impl<'m> FreeBits<'m> {
         hook::touched();
         hook::between();
         // Acquire: pairs with the put of the bits (I1).
-        self.0[word].fetch_and(!mask, Ordering::Acquire) & mask
+        self.0[word][0].fetch_and(!mask, Ordering::Acquire) & mask
     }
 
     /// Makes bits of a word free, none of which is.
@@ -190,7 +191,7 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn set(&self, word: usize, mask: u64) {
         hook::touched();
         // SeqCst: as in `put`.
-        self.0[word].fetch_or(mask, Ordering::SeqCst);
+        self.0[word][0].fetch_or(mask, Ordering::SeqCst);
     }
 
     /// Claims so many whole words, or none: one after another, put back where one of them fails.
@@ -201,7 +202,7 @@ impl<'m> FreeBits<'m> {
             hook::touched();
             hook::between();
             // Acquire: pairs with the put of the bits (I1).
-            if place.compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if place[0].compare_exchange(!0, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
                 hook::lost();
                 (first..first + done).for_each(|word| self.set(word, !0));
                 return false;
@@ -224,7 +225,7 @@ impl<'m> FreeBits<'m> {
         for word in &self.0[first..first + count] {
             hook::touched();
             // Release: pairs with the claims of these bits.
-            word.store(!0, Ordering::Release);
+            word[0].store(!0, Ordering::Release);
         }
     }
 
@@ -233,6 +234,6 @@ impl<'m> FreeBits<'m> {
     pub(crate) fn store(&self, word: usize, free: u64) {
         hook::touched();
         // Release: pairs with the claims of these bits.
-        self.0[word].store(free, Ordering::Release);
+        self.0[word][0].store(free, Ordering::Release);
     }
 }

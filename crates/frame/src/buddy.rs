@@ -88,7 +88,7 @@ impl<'m> BuddyAllocator<'m> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_leaf(map: &MemoryMap, leaf: Order, storage: &'m mut [u64]) -> Result<Self, FrameError> {
-        let words = plan::tree_words(plan::tree_span(map.span(), leaf).1);
+        let words = plan::tree_words(plan::tree_span(map.span(), leaf).1, 1);
         Ok(Self::over(map, leaf, Storage::of_slice(storage, words)?))
     }
 }
@@ -102,7 +102,7 @@ impl<'m, B> BuddyAllocator<'m, B> {
     where
         B: Allocator,
     {
-        let words = plan::tree_words(plan::tree_span(map.span(), leaf).1);
+        let words = plan::tree_words(plan::tree_span(map.span(), leaf).1, 1);
         Ok(Self::over(map, leaf, Storage::of_backing(backing, words)?))
     }
 

@@ -106,6 +106,13 @@ const MOST_ORDER: u32 = GROUP_ORDER - 1;
 /// A lane that holds nothing.
 const NOTHING: u64 = u64::MAX;
 
+/// Over `storage`, which has room for so many words, each the first of `APART`.
+fn tree_over<const APART: usize>(storage: &[AtomicU64], words: usize) -> Tree<'_, APART> {
+    let (bits, index) = storage.split_at((words * APART).next_multiple_of(plan::LINE));
+    // By P1 word 0 begins at a multiple of 64 of what it stands for, for `groups` begins `gap` earlier.
+    Tree::new(&bits[..words * APART], 0, Index::new(index, words))
+}
+
 /// Has all items of a row looked at, and strikes those off that do not belong there.
 fn sweep(index: &Index<'_>, class: u32, settle: impl Fn(usize)) {
     let mut at = 0;
@@ -143,7 +150,8 @@ pub struct HybridAllocator<'m, S = NoSlots, B = ()> {
     blocks: Blocks<'m>,
     units: Tree<'m>,
     tree: Tree<'m>,
-    groups: Tree<'m>,
+    /// Its words have cache lines of their own: there are few, and all slots claim of them.
+    groups: Tree<'m, { plan::LINE }>,
     /// What the groups' bits are ahead of their numbers.
     gap: usize,
     threshold: usize,
@@ -219,22 +227,17 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
         let (bits, rest) = storage.words().split_at(plan.bits_words());
         let (index, rest) = rest.split_at(plan.index_words());
         let (lanes, rest) = rest.split_at((slots.count() + 1) * plan::LINE);
-        let (tree, rest) = rest.split_at(plan::tree_words(plan.groups));
-        let (units, groups) = rest.split_at(plan::tree_words(plan.units_words()));
+        let (tree, rest) = rest.split_at(plan::tree_words(plan.groups, 1));
+        let (units, groups) = rest.split_at(plan::tree_words(plan.units_words(), 1));
         lanes.iter().for_each(|lane| lane.store(NOTHING, Ordering::Relaxed));
-        let over = |words: &'m [AtomicU64], count: usize| {
-            let (bits, index) = words.split_at(count.next_multiple_of(plan::LINE));
-            // By P1 word 0 begins at a multiple of 64 of what it stands for, for `groups` begins `gap` earlier.
-            Tree::new(&bits[..count], 0, Index::new(index, count))
-        };
         let hybrid = Self {
             lanes,
             slots,
             base: plan.base,
             blocks: Blocks::new(bits, plan.skip, Index::new(index, plan.groups * WORD)),
-            units: over(units, plan.units_words()),
-            tree: over(tree, plan.groups),
-            groups: over(groups, plan.groups_words()),
+            units: tree_over(units, plan.units_words()),
+            tree: tree_over(tree, plan.groups),
+            groups: tree_over(groups, plan.groups_words()),
             gap: plan.gap(),
             threshold: BLOCK,
             map: map.clone(),
@@ -405,8 +408,8 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     #[cold]
     fn again(&self, find: impl Fn() -> Option<usize>) -> Result<usize, FrameError> {
         self.gather();
-        let trees = [&self.units, &self.tree, &self.groups].map(|tree| &tree.index);
-        trees.into_iter().chain([&self.blocks.index]).for_each(Index::mend);
+        let indices = [&self.blocks.index, &self.units.index, &self.tree.index, &self.groups.index];
+        indices.into_iter().for_each(Index::mend);
         find().ok_or(FrameError::OutOfMemory)
     }
 }

@@ -85,7 +85,8 @@ impl Plan {
     }
 
     pub(crate) const fn hybrid_words(&self, slots: usize) -> usize {
-        let trees = tree_words(self.groups) + tree_words(self.units_words()) + tree_words(self.groups_words());
+        let trees =
+            tree_words(self.groups, 1) + tree_words(self.units_words(), 1) + tree_words(self.groups_words(), LINE);
         (self.bitmap_words() + trees).saturating_add(lines(slots))
     }
 }
@@ -95,9 +96,9 @@ const fn parts(frames: usize, unit: usize) -> usize {
     frames.saturating_sub(1) / unit + 2
 }
 
-/// Words of a tree of so many words of units, its index included.
-pub(crate) const fn tree_words(words: usize) -> usize {
-    words.next_multiple_of(LINE) + index_words(words)
+/// Words of a tree of so many words of units, each of which is the first of `apart`, its index included.
+pub(crate) const fn tree_words(words: usize, apart: usize) -> usize {
+    (words * apart).next_multiple_of(LINE) + index_words(words)
 }
 
 /// The words of units of `1 << leaf` frames that `span` lies in: the number of the first, and how many.
@@ -119,7 +120,7 @@ pub(crate) const fn bitmap_bytes(frames: usize) -> usize {
 
 /// Bytes that the metadata of a buddy allocator with that leaf may take.
 pub(crate) const fn buddy_bytes(frames: usize, leaf: Order) -> usize {
-    tree_words(parts(frames, leaf.frames() * WORD)) * 8 + TO_A_LINE
+    tree_words(parts(frames, leaf.frames() * WORD), 1) * 8 + TO_A_LINE
 }
 
 /// Bytes that the metadata of a hybrid allocator with so many slots may take.

@@ -32,14 +32,14 @@ use crate::{
     word::{self, WORD, WORD_ORDER},
 };
 
-pub(crate) struct Tree<'m> {
-    words: FreeBits<'m>,
+pub(crate) struct Tree<'m, const APART: usize = 1> {
+    words: FreeBits<'m, APART>,
     first: usize,
     pub(crate) index: Index<'m>,
 }
 
-impl<'m> Tree<'m> {
-    /// Over zeroed `words`; word 0 is the one of the absolute number `first` (T4).
+impl<'m, const APART: usize> Tree<'m, APART> {
+    /// Over zeroed `words`, each the first of `APART`; word 0 is the one of the absolute number `first` (T4).
     pub(crate) fn new(words: &'m [AtomicU64], first: usize, index: Index<'m>) -> Self {
         Self { words: FreeBits::new(words), first, index }
     }

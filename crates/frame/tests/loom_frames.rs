@@ -273,7 +273,7 @@ struct Buddy {
 
 impl Buddy {
     fn new(words: usize, units: usize) -> Arc<Self> {
-        let tree = Tree::new(storage(words), 0, two_levels());
+        let tree: Tree<'_> = Tree::new(storage(words), 0, two_levels());
         tree.put(0, units);
         Arc::new(Self { tree, shadow: Shadow::new(units) })
     }
@@ -324,7 +324,7 @@ fn two_words_of_units() {
 
 /// One frees two whole words while another looks for one, finds nothing, and strikes a word off.
 fn free_words_and_strike_off() {
-    let tree = Arc::new(Tree::new(storage(2), 0, two_levels()));
+    let tree = Arc::new(Tree::<'_, 1>::new(storage(2), 0, two_levels()));
     (0..2).for_each(|word| tree.index.set(word, 6)); // Hints that say too much.
     let other = Arc::clone(&tree);
     let thread = thread::spawn(move || other.take(6, 0, usize::MAX, false));

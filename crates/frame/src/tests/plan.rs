@@ -23,7 +23,7 @@ fn every_frame_of_a_span_has_its_place() {
                 let (first, words) = tree_span(span, leaf);
                 assert!(first * leaf.frames() * WORD <= start);
                 assert!((first + words) * leaf.frames() * WORD >= span.end());
-                assert!(tree_words(words) * 8 + TO_A_LINE <= buddy_bytes(count, leaf));
+                assert!(tree_words(words, 1) * 8 + TO_A_LINE <= buddy_bytes(count, leaf));
             }
         }
     }
