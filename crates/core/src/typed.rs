@@ -131,7 +131,7 @@ pub trait AllocatorExt: Allocator {
     fn dupe<T: Copy>(&self, source: &[T]) -> Result<NonNull<[T]>, AllocError> {
         let slice = self.alloc_slice::<T>(source.len())?;
         // SAFETY: the new slice has `source.len()` items, and no older borrow overlaps it (clause 1).
-        unsafe { ptr::copy_nonoverlapping(source.as_ptr(), slice.cast().as_ptr(), source.len()) };
+        unsafe { copy_items(source, slice.cast()) };
         Ok(slice)
     }
 
@@ -145,7 +145,7 @@ pub trait AllocatorExt: Allocator {
     fn dupe_sentinel<T: Copy>(&self, source: &[T], sentinel: T) -> Result<NonNull<[T]>, AllocError> {
         let slice = self.alloc_slice_sentinel::<T>(source.len(), sentinel)?;
         // SAFETY: the new slice has `source.len()` items, and no older borrow overlaps it (clause 1).
-        unsafe { ptr::copy_nonoverlapping(source.as_ptr(), slice.cast().as_ptr(), source.len()) };
+        unsafe { copy_items(source, slice.cast()) };
         Ok(slice)
     }
 
@@ -418,4 +418,31 @@ unsafe fn copy_of<A: Allocator + ?Sized>(
     // SAFETY: both are live with at least `kept` bytes, and live blocks do not overlap (clause 1).
     unsafe { ptr::copy_nonoverlapping(memory.cast::<u8>().as_ptr(), block.as_ptr(), kept) };
     Ok(block)
+}
+
+/// Copies items to `into`. Short ones, which a call of the C library's function would cost more than the copy, by two
+/// overlapping pieces of a fixed length.
+///
+/// # Safety
+/// `into` has room for them, aligned for `T`, and `source` does not overlap it.
+#[inline(always)]
+unsafe fn copy_items<T: Copy>(source: &[T], into: NonNull<T>) {
+    let len = size_of_val(source);
+    let (from, to) = (source.as_ptr().cast::<u8>(), into.as_ptr().cast::<u8>());
+    macro_rules! pieces {
+        ($piece:literal) => {{
+            // SAFETY: `len` is a piece at least, so the first and the last lie in both.
+            unsafe {
+                ptr::copy_nonoverlapping(from, to, $piece);
+                ptr::copy_nonoverlapping(from.add(len - $piece), to.add(len - $piece), $piece);
+            }
+        }};
+    }
+    match len {
+        16..=32 => pieces!(16),
+        33..=64 => pieces!(32),
+        65..=128 => pieces!(64),
+        // SAFETY: the caller's promise.
+        _ => unsafe { ptr::copy_nonoverlapping(from, to, len) },
+    }
 }

@@ -64,17 +64,6 @@ impl<A: Allocator> ArenaAllocator<A> {
         block
     }
 
-    /// As `alloc_slow`, also for no bytes, which need no node.
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    pub(super) fn alloc_any_slow(&self, len: usize, alignment: Alignment) -> Result<NonNull<u8>, AllocError> {
-        match NonZeroUsize::new(len) {
-            Some(len) => self.alloc_slow(len, alignment, false),
-            None => Ok(alignment.dangling()),
-        }
-    }
-
     /// The six ways, in the module's order.
     #[track_caller]
     fn ask(&self, request: Request) -> Result<NonNull<u8>, AllocError> {

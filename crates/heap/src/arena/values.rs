@@ -56,14 +56,9 @@ impl<A: Allocator> ArenaAllocator<A> {
     #[inline]
     #[track_caller]
     pub fn alloc_slice_copy<T: Copy>(&self, items: &[T]) -> Result<&mut [T], AllocError> {
-        let place = match self.bump(size_of_val(items), Alignment::of::<T>()) {
-            Some(block) => block.cast::<T>(),
-            None => self.alloc_any_slow(size_of_val(items), Alignment::of::<T>())?.cast(),
-        };
-        // SAFETY: a block of its own with room for the items (I3), so it does not overlap them.
-        unsafe { place.copy_from_nonoverlapping(NonNull::from(items).cast(), items.len()) };
-        // SAFETY: initialised above, disjoint from all others, and live while the arena is borrowed.
-        Ok(unsafe { slice::from_raw_parts_mut(place.as_ptr(), items.len()) })
+        let mut copy = self.dupe(items)?;
+        // SAFETY: initialised, disjoint from all others, and live while the arena is borrowed.
+        Ok(unsafe { copy.as_mut() })
     }
 
     /// Copies a string into the arena.
