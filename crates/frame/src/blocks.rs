@@ -390,7 +390,7 @@ impl<'m> Blocks<'m> {
 
     /// Ends a hold. `true`: the block is free as a whole, and registered so.
     pub(crate) fn let_go(&self, block: usize) -> bool {
-        self.index.unmark(block / WORD, 1 << (block % WORD), HELD);
+        self.index.unmark(block, HELD);
         self.register(block)
     }
 

@@ -302,7 +302,7 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     }
 
     fn let_go(&self, block: usize) {
-        self.blocks.index.unmark(block / WORD, 1 << (block % WORD), HELD);
+        self.blocks.index.unmark(block, HELD);
         self.settle_block(block);
     }
 

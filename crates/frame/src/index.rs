@@ -107,9 +107,15 @@ impl<'m> Index<'m> {
         self.word(0, group, row).fetch_or(bits, Ordering::SeqCst);
     }
 
+    /// Clears the bit in such a row.
+    #[inline]
+    pub(crate) fn unmark(&self, item: usize, row: usize) {
+        self.unmark_group(item / WORD, 1 << (item % WORD), row);
+    }
+
     /// Clears `bits` of 64 items in such a row.
     #[inline]
-    pub(crate) fn unmark(&self, group: usize, bits: u64, row: usize) {
+    pub(crate) fn unmark_group(&self, group: usize, bits: u64, row: usize) {
         self.word(0, group, row).fetch_and(!bits, Ordering::SeqCst);
     }
 

@@ -27,10 +27,10 @@
 //!
 //! | | instructions | ns |
 //! |---|---|---|
-//! | alloc, the node passed in | 10 | 0.1 to 0.3 |
-//! | free, the node passed in, which is the frame's own | 10 | 0.2 to 0.3 |
-//! | free without a node: its allocator is reached through a table | 14 | 6.6 to 9.3 |
-//! | both by a [`NumaView`], which a thread or CPU keeps | 15 | 0.4 to 0.6 |
+//! | alloc, the node passed in | 10 | −0.7 to 0.5: noise |
+//! | free, the node passed in, which is the frame's own | 10 | −0.9 to 0.4: noise |
+//! | free without a node: its allocator is reached through a table | 14 | 1.7 to 2.7 |
+//! | both by a [`NumaView`], which a thread or CPU keeps | 15 | 1.4 to 2.0 |
 //!
 //! A full node costs its refusal, each time. The notes are a word for each node and slot, and two for each pair.
 

@@ -283,7 +283,7 @@ impl<'m, const APART: usize> Tree<'m, APART> {
 
     /// Ends a hold.
     pub(crate) fn let_go(&self, word: usize) {
-        self.index.unmark(word / WORD, 1 << (word % WORD), HELD);
+        self.index.unmark(word, HELD);
         self.settle(word);
     }
 }

@@ -162,7 +162,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
             }
             (first..first + count).filter(|&group| self.tree.index.has(group, SPLIT)).for_each(|group| {
                 self.close(group, ALL);
-                self.tree.index.unmark(group / WORD, 1 << (group % WORD), SPLIT);
+                self.tree.index.unmark(group, SPLIT);
             });
         }
         if self.put_groups(first, count) { Ok(()) } else { Err(Misuse::AlreadyFree) }
@@ -185,7 +185,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// A group all of whose blocks the caller has.
     #[inline(never)]
     fn move_to_groups(&self, group: usize) {
-        self.tree.index.unmark(group / WORD, 1 << (group % WORD), SPLIT);
+        self.tree.index.unmark(group, SPLIT);
         self.put_groups(group, 1);
     }
 
@@ -208,7 +208,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
 
     /// Ends a hold on a group.
     pub(super) fn end_group_hold(&self, group: usize) {
-        self.tree.index.unmark(group / WORD, 1 << (group % WORD), HELD);
+        self.tree.index.unmark(group, HELD);
         self.settle_group(group);
     }
 }

@@ -112,7 +112,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     pub(super) fn close(&self, group: usize, blocks: u64) {
         for row in [SPLIT, PARTED] {
             if self.blocks.index.group(group, row) & blocks != 0 {
-                self.blocks.index.unmark(group, blocks, row);
+                self.blocks.index.unmark_group(group, blocks, row);
             }
         }
     }

@@ -259,7 +259,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
 
     /// Ends a hold on a word of units.
     pub(super) fn end_units_hold(&self, word: usize) {
-        self.units.index.unmark(word / WORD, 1 << (word % WORD), HELD);
+        self.units.index.unmark(word, HELD);
         self.settle_units(word);
     }
 

@@ -108,3 +108,29 @@ fn touch_no_more_words(frames: &HybridAllocator<'_, Numbers>, orders: RangeInclu
         assert!(most_alloc <= alloc && most_free <= free, "{order:?}: {most_alloc} of {alloc}, {most_free} of {free}");
     }
 }
+
+/// Each slot begins in a part of the memory that is its own, at a 1 GiB page, and has all of the memory none the less.
+#[test]
+fn slots_begin_far_from_one_another() {
+    in_memory_of(1 << 24, |frames| {
+        for log2 in [0, 6, 9, 14, 15, 18] {
+            let firsts = [1, 2, 3, 4].map(|number| {
+                NUMBER.set(number);
+                Frame(frames.of_order(log2).expect("there is room"))
+            });
+            let order = Order::new(log2).expect("up to 20");
+            firsts.iter().for_each(|&first| assert_eq!(frames.free_order(first, order), Ok(())));
+            frames.drain();
+            let quarters = firsts.map(|first| first.0 >> 22);
+            assert_eq!(quarters, [0, 2, 1, 3], "{order:?}");
+        }
+        for number in 1..=8 {
+            NUMBER.set(number);
+            let all = iter::from_fn(|| frames.of_order(18).map(Frame)).collect::<Vec<_>>();
+            assert_eq!(all.len(), 64);
+            let order = Order::new(18).expect("up to 20");
+            all.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order), Ok(())));
+        }
+    });
+    NUMBER.set(0);
+}

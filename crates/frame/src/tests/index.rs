@@ -59,7 +59,7 @@ fn marks_are_single_bits() {
     let words = storage(65);
     let index = Index::new(&words, 65);
     assert!(!index.mark(64, HELD) && index.mark(64, HELD) && index.has(64, HELD) && !index.has(64, SPLIT));
-    index.unmark(1, 1, HELD);
+    index.unmark_group(1, 1, HELD);
     assert_eq!(index.group(1, HELD), 0);
 }
 
