@@ -3,7 +3,7 @@
 //! ```console
 //! $ cargo run --manifest-path examples/no_std/Cargo.toml --bin kernel_boot
 //! map     3342 frames in 2 ranges
-//! frames  3342 free, metadata at most 2624 of 16384 boot bytes
+//! frames  3342 free, metadata at most 1792 of 16384 boot bytes
 //! numbers table 0x1000, dma 0x40000, large 0x400000
 //! heap    init idle pager, 2601 free beside a buffer
 //! end     3342 of 3342 frames free

@@ -61,6 +61,9 @@ pub fn run(options: &Bench) -> anyhow::Result<()> {
         options.group,
         output.status
     );
+    if options.rest.iter().any(|option| option == "--help" || option == "-h") {
+        return sink.say(&String::from_utf8_lossy(&output.stdout));
+    }
     let unreadable = "the benchmark's figures cannot be read; build the lab and the peers from the same checkout";
     if options.group == "smp" {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).context(unreadable)?;
