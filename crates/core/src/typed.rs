@@ -420,7 +420,7 @@ unsafe fn copy_of<A: Allocator + ?Sized>(
     Ok(block)
 }
 
-/// Copies items to `into`. Short ones, which a call of the C library's function would cost more than the copy, by two
+/// Copies items to `into`: 16 to 128 bytes, for which a call of the C library's function costs more than the copy, by two
 /// overlapping pieces of a fixed length.
 ///
 /// # Safety

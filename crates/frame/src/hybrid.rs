@@ -17,12 +17,13 @@
 //! A slot *holds* a block for each three orders up to 5, a word of units for orders 6 to 8, and a group for the large
 //! ones and for new blocks: others look there last. It lets a block go for another when nothing of these orders is
 //! left; until then, a request that does not fit is served elsewhere. Each slot looks for groups from another place
-//! on, so that slots that go from group to group write to lines of their own; the price is that a memory of which
-//! little is used may have as many runs of 1 GiB begun as slots. What a hold spares is a search and a cache line that
-//! others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread may claim
-//! out of any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped thread stops
-//! nobody, and a double free is found wherever the frame was freed. What is between two levels just then a stopped
-//! thread keeps: a block, eight on the way to the units, a group on the way from or to the groups.
+//! on, so that slots that go from group to group find their words in other lines of the buddy than its neighbours,
+//! and, with more than 8 GiB for each, the groups' marks and classes too; the price is that a memory of which little
+//! is used has a group begun in many places, and no run of 4 GiB for long. What a hold spares is a search and a cache
+//! line that others write; it hides nothing: a frame is claimed by the same atomic step in all cases, so any thread
+//! may claim out of any block, and ends all holds before it gives up. So the slots' contents are hints, a stopped
+//! thread stops nobody, and a double free is found wherever the frame was freed. What is between two levels just then
+//! a stopped thread keeps: a block, eight on the way to the units, a group on the way from or to the groups.
 //!
 //! - **H1** A frame is free exactly while one bit is one: its own in the bitmap, its unit's, its block's in the buddy, or
 //!   its group's. Never two of them.
@@ -46,18 +47,19 @@
 //! | metadata words, at most, without contention | up to 2 GiB | 1 TiB |
 //! |---|---|---|
 //! | alloc, up to 32 frames, out of a held word: lane, bits | 2 | 2 |
-//! | else: a block let go, another found, or new out of another group | 95 | 140 |
-//! | alloc, 64, 128, 256 frames: 2 out of a held word, else | 65 | 120 |
-//! | alloc, 1 to 32 blocks: 2 out of a held group, else | 35 | 90 |
-//! | alloc, 2^n groups | 5 | 65 |
+//! | else: a block let go, another found, or new out of another group | 180 | 230 |
+//! | alloc, 64, 128, 256 frames: 2 out of a held word, else | 95 | 160 |
+//! | alloc, 1 to 32 blocks: 2 out of a held group, else | 45 | 100 |
+//! | alloc, 2^n groups | 5 | 110 |
 //! | free of up to 63 frames in a word: 5 to a held block, 12 else, and when a word became whole, and what it lies in | 90 | 130 |
 //! | free of 64, 128, 256 frames: 12, and when the block became whole, and what it lies in | 60 | 90 |
 //! | free of 1 to 32 blocks: 8, and when the group became whole; where blocks had been parted or split 12 more, and 8 for each that had been split | 30 | 55 |
 //! | free of 2^n groups; where one had been split as many as the blocks in it | 5 | 10 |
 //! | a batch: as much for each word that its runs share | | |
 //!
-//! Where the last blocks are in groups that others hold, 1 for 8 GiB more. The metadata take a bit a frame, 28 bits a
-//! block, and a line a slot: 0.0033 %.
+//! Where the last blocks are in groups that others hold, 1 for 8 GiB more. A slot that holds a block with room for its
+//! lane's smallest order alone, the end of the memory for instance, has larger ones found elsewhere each time. The
+//! metadata take a bit a frame, 28 bits a block, and a line a slot: 0.0033 %.
 //!
 //! A hint that says too much costs its finder a block's visit more, once: it is one that a request with limits or an
 //! odd count, or a lost race, has left behind.
@@ -255,10 +257,10 @@ impl<'m, S: Slots, B> HybridAllocator<'m, S, B> {
     }
 
     /// The lane of the caller's slot, by its number; one that the provider should not have given shares with those that
-    /// have none.
+    /// have none, or with any: what stands there is a hint.
     #[inline]
     fn lane(&self, number: usize, lane: usize) -> &AtomicU64 {
-        self.lanes.get(number * plan::LINE + lane).unwrap_or(&self.lanes[lane])
+        self.lanes.get(number.wrapping_mul(plan::LINE).wrapping_add(lane)).unwrap_or(&self.lanes[lane])
     }
 
     /// A small run of `order`, 0 to 5, for the slot with that number, which did not have it in its word.

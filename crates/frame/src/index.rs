@@ -11,7 +11,7 @@
 //!
 //! An item is a block of frames or a word of blocks. Its *class* is the order of its largest aligned free run. Rows of
 //! all classes for the same 64 items stand together, so that who frees touches one place; each class has its own way
-//! down from the top, so that who searches finds the first item of a class in three words.
+//! down from the top, so that who searches for the first item of a class reads a word a level.
 //!
 //! The bits are hints that err on one side:
 //! - **I1** While nobody is at work, an item with a free run that is not held has its bit in a row of its class or of a
@@ -25,7 +25,7 @@
 //! one of the two comes second and sees the other. The same holds between a level and the next.
 //!
 //! Cost: to set or clear, a word a level, 1 where the bit is set; to mend, 10 words for 64 items; to find, a word a
-//! level, and one more for each 2^18 items. 17 bits an item.
+//! level from the first item on and up to two from another, 1 in an empty row, and one more for each 2^18 items. 17 bits an item.
 
 use crate::{
     atomic::{AtomicU64, Ordering},

@@ -325,6 +325,11 @@ fn a_hybrid_gives_no_frame_to_two_threads() {
         act(&HybridAllocator::with_slots(map, Numbers, &mut storage).expect("enough storage"));
     };
     storms("hybrid", race, set);
+    // Slots that begin apart, in groups that do not begin at a multiple of 64.
+    let map = MemoryMap::of(Frames::new(5 << 15, 17 << 15)).expect("a map");
+    for mixed in [[0, 3, 6, 9, 13, 15], [9, 12, 14, 15, 16, 17]] {
+        race(&map, &mut |frames| storm("hybrid, apart", frames, &orders(mixed), steps(Order::MIN, 1) / 8, 16));
+    }
 }
 
 /// Hybrids of two nodes, by a view that takes from both in turn: what it passes on rests on them alone.

@@ -18,7 +18,7 @@
 //!   the index).
 //! - **T4** Bit 0 of word 0 stands for a unit whose number is a multiple of 64; `first` is that number, in words.
 //!
-//! Cost: orders 0 to 6: one compare-exchange, and up to 3 words of the index for each class looked at. Order 6 + n: 2^n
+//! Cost: orders 0 to 6: one compare-exchange, and up to 6 words of the index for each class looked at. Order 6 + n: 2^n
 //! words, and those that are looked at in vain. Put: one step a word, or a store for each of several whole ones, and up
 //! to 3 words of the index.
 //!

@@ -255,9 +255,9 @@ fn hold_and_let_go(free: usize, hold: fn(&Blocks<'static>)) {
     }
 }
 
-/// One item leaves a line of the index while another comes: the levels above still lead there.
+/// One item leaves a line of the index while another comes: the levels above, all of them, still lead there.
 fn leave_and_come() {
-    let index = Arc::new(two_levels());
+    let index = Arc::new(Index::new(storage(index_words(4097)), 4097));
     index.set(1, 0);
     let other = Arc::clone(&index);
     let thread = thread::spawn(move || other.clear(1, 0));

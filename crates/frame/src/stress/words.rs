@@ -39,55 +39,76 @@ fn bitmap_and_buddy_touch_no_more_words_than_they_say() {
     }
 }
 
-/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included: with
-/// a slot that begins at the first group and with one that begins in the middle, in a memory whose index has one level
-/// where there can be one, and in one whose index has all.
+/// The worst cases in words of metadata that the table at the top of `hybrid.rs` states, the index's words included: in
+/// memories that begin and end anywhere, with a slot that begins at the first group, and with several in turn; where the
+/// index has one level, where it can, and where it has all.
 #[test]
 fn operations_touch_no_more_words_than_they_say() {
-    const LARGE: [(usize, usize); 4] = [(140, 130), (120, 90), (90, 55), (65, 10)];
-    for number in [1, 2] {
-        NUMBER.set(number);
-        in_memory_of(1 << 19, |frames| touch_no_more_words(frames, 0..=17, [(95, 90), (65, 60), (35, 30), (5, 5)]));
-        in_memory_of(1 << 28, |frames| {
-            touch_no_more_words(frames, 9..=20, LARGE);
-            // All but a few groups at either place, so that there are not too many small runs.
-            let mut groups: Vec<Frame> = iter::from_fn(|| frames.of_order(15).map(Frame)).collect();
-            groups.sort_unstable_by_key(|group| group.0);
-            let order = Order::new(15).expect("up to 20");
-            for at in [0, 1, groups.len() / 2, groups.len() / 2 + 1] {
-                assert_eq!(frames.free_order(groups[at], order), Ok(()));
-            }
-            touch_no_more_words(frames, 0..=9, LARGE);
-        });
+    const GROUP: usize = 1 << 15;
+    let small = [(180, 90), (95, 60), (45, 30), (5, 5)];
+    let large = [(230, 130), (160, 90), (100, 55), (110, 10)];
+    for (start, count, highest, most) in [
+        (0, 1 << 19, 17, small),
+        (0, (1 << 19) - 600, 17, small),
+        (63 * GROUP + 700, 1 << 19, 17, small),
+        (3 * GROUP, 9 * GROUP, 17, small),
+        (0, 1 << 28, 20, large),
+        (5 * GROUP + 700, 1 << 28, 20, large),
+    ] {
+        for numbers in [&[1][..], &[1, 2, 3, 4, 5, 6, 7, 8]] {
+            in_memory_of(start, count, |frames| {
+                touch_no_more_words(frames, 14..=highest, numbers, most);
+                // All but two whole groups, and the ends, so that there are not too many small runs.
+                let mut groups: Vec<Frame> = iter::from_fn(|| frames.alloc_order(order(15)).ok()).collect();
+                groups.sort_unstable_by_key(|group| group.0);
+                for at in [0, groups.len() / 2] {
+                    assert_eq!(frames.free_order(groups[at], order(15)), Ok(()));
+                }
+                touch_no_more_words(frames, 0..=14, numbers, most);
+            });
+        }
     }
     NUMBER.set(0);
 }
 
-fn in_memory_of(count: usize, act: impl FnOnce(&HybridAllocator<'_, Numbers>)) {
-    let map = MemoryMap::of(Frames::new(0, count)).expect("a map");
+fn order(log2: u32) -> Order {
+    Order::new(log2).expect("up to 20")
+}
+
+fn in_memory_of(start: usize, count: usize, act: impl FnOnce(&HybridAllocator<'_, Numbers>)) {
+    let map = MemoryMap::of(Frames::new(start, count)).expect("a map");
     let mut storage = vec![0; HybridAllocator::metadata_bytes(count, 8) / 8];
     act(&HybridAllocator::with_slots(&map, Numbers, &mut storage).expect("enough storage"));
 }
 
-/// Over orders in turn: filled, half emptied in a pattern, filled again, emptied. `most`: the words of an alloc and of a
-/// free, for runs of frames, units, blocks and groups.
-fn touch_no_more_words(frames: &HybridAllocator<'_, Numbers>, orders: RangeInclusive<u32>, most: [(usize, usize); 4]) {
-    for log2 in orders {
-        let order = Order::new(log2).expect("up to 20");
-        // The search meets all kinds of blocks.
-        let mut runs = Vec::new();
+/// Over orders in turn: filled, half emptied in a pattern, filled again, emptied; each slot makes five calls, then the
+/// next one. `most`: the words of an alloc and of a free, for runs of frames, units, blocks and groups.
+fn touch_no_more_words(
+    frames: &HybridAllocator<'_, Numbers>,
+    orders: RangeInclusive<u32>,
+    numbers: &[usize],
+    most: [(usize, usize); 4],
+) {
+    let scattered: fn(usize, Frame, u32) -> bool = |at, _, _| at * 7 % 16 < 8;
+    // Each third of the runs, and all of each second part of the memory.
+    let striped: fn(usize, Frame, u32) -> bool = |_, run, log2| (run.0 >> log2) % 3 != 1 || run.0 >> 13 & 1 == 0;
+    let mut calls = 0;
+    for (log2, pattern) in orders.flat_map(|log2| [(log2, scattered), (log2, striped)]) {
+        let (mut runs, order) = (Vec::new(), order(log2));
         let (mut most_alloc, mut most_free) = (0, 0);
-        for round in 0..2 {
+        for goes in [pattern, |_, _, _| true] {
             loop {
+                NUMBER.set(numbers[calls / 5 % numbers.len()]);
+                calls += 1;
                 let (run, words) = touched(|| frames.of_order(log2));
                 let Some(run) = run else { break };
-                runs.push(Frame(run));
+                // Numbers begin at the group in which the memory does.
+                runs.push(Frame(run + (frames.span().start.0 >> 15 << 15)));
                 most_alloc = most_alloc.max(words);
             }
-            assert_eq!(frames.free_frames(), 0, "{order:?}");
             let mut kept = Vec::new();
             for (at, run) in runs.drain(..).enumerate() {
-                if round == 1 || at * 7 % 16 < 8 {
+                if goes(at, run, log2) {
                     let (result, words) = touched(|| frames.free_order(run, order));
                     assert_eq!(result, Ok(()));
                     most_free = most_free.max(words);
@@ -112,13 +133,13 @@ fn touch_no_more_words(frames: &HybridAllocator<'_, Numbers>, orders: RangeInclu
 /// Each slot begins in a part of the memory that is its own, at a 1 GiB page, and has all of the memory none the less.
 #[test]
 fn slots_begin_far_from_one_another() {
-    in_memory_of(1 << 24, |frames| {
+    in_memory_of(0, 1 << 24, |frames| {
         for log2 in [0, 6, 9, 14, 15, 18] {
             let firsts = [1, 2, 3, 4].map(|number| {
                 NUMBER.set(number);
                 Frame(frames.of_order(log2).expect("there is room"))
             });
-            let order = Order::new(log2).expect("up to 20");
+            let order = order(log2);
             firsts.iter().for_each(|&first| assert_eq!(frames.free_order(first, order), Ok(())));
             frames.drain();
             let quarters = firsts.map(|first| first.0 >> 22);
@@ -128,8 +149,7 @@ fn slots_begin_far_from_one_another() {
             NUMBER.set(number);
             let all = iter::from_fn(|| frames.of_order(18).map(Frame)).collect::<Vec<_>>();
             assert_eq!(all.len(), 64);
-            let order = Order::new(18).expect("up to 20");
-            all.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order), Ok(())));
+            all.into_iter().for_each(|run| assert_eq!(frames.free_order(run, order(18)), Ok(())));
         }
     });
     NUMBER.set(0);

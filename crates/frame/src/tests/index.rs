@@ -17,14 +17,16 @@ fn storage(items: usize) -> Vec<AtomicU64> {
 proptest! {
     #[test]
     fn the_index_finds_what_a_set_finds(
-        steps in prop::collection::vec((0usize..9000, any::<bool>(), 0u32..3), 1..200),
+        // One level, and the least and the most items of two and of three.
+        items in prop::sample::select(&[1usize, 40, 64, 65, 4096, 4097, 9000, 262_144, 262_145]),
+        steps in prop::collection::vec((any::<usize>(), any::<bool>(), 0u32..3), 1..200),
     ) {
-        let words = storage(9000);
-        let index = Index::new(&words, 9000);
+        let words = storage(items);
+        let index = Index::new(&words, items);
         let mut sets = [const { BTreeSet::new() }; 3];
         for (item, set, class) in steps {
             // Near one another half of the time, so that lines fill and empty.
-            let item = if item % 2 == 0 { item % 70 } else { item };
+            let item = if item % 2 == 0 { item % 70 % items } else { item % items };
             if set {
                 index.set(item, class);
                 sets[class as usize].insert(item);
@@ -33,7 +35,7 @@ proptest! {
                 sets[class as usize].remove(&item);
             }
             for (class, set) in sets.iter().enumerate() {
-                for from in [0, item, item + 1, 8999, 9000, 9100] {
+                for from in [0, item, item + 1, items - 1, items, items + 100] {
                     prop_assert_eq!(index.next(class as u32, from), set.range(from..).next().copied());
                 }
                 prop_assert_eq!(index.has(item, class), set.contains(&item));
