@@ -30,6 +30,12 @@ const fn fits(group: usize, order: u32, from: usize, to: usize) -> bool {
     from.next_multiple_of(1 << order) + (1 << order) <= to
 }
 
+/// What is found from `home` on, or else before it.
+#[inline]
+fn from_home(home: usize, find: impl Fn(usize, usize) -> Option<usize>) -> Option<usize> {
+    find(home, usize::MAX).or_else(|| if home == 0 { None } else { find(0, home) })
+}
+
 impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// A run of 2^`order` groups, up to 32, among `from..to`: the first.
     pub(super) fn take_groups(&self, order: u32, from: usize, to: usize) -> Option<usize> {
@@ -41,9 +47,7 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// first.
     pub(super) fn groups_of_order(&self, number: usize, order: u32) -> Option<usize> {
         let home = (self.home(number) + self.gap) / WORD * WORD;
-        let found = self.groups.take(order, home, usize::MAX, false);
-        let found = found.or_else(|| if home == 0 { None } else { self.groups.take(order, 0, home, false) });
-        found.map(|at| at - self.gap)
+        from_home(home, |from, to| self.groups.take(order, from, to, false)).map(|at| at - self.gap)
     }
 
     /// Whether the group is free as one.
@@ -70,10 +74,8 @@ impl<S: Slots, B> super::HybridAllocator<'_, S, B> {
     /// first from its home on, or the first.
     #[cold]
     pub(super) fn refill_large(&self, number: usize, order: u32) -> Option<usize> {
-        let home = self.home(number);
-        let open = |from: usize, to: usize| self.tree.take(order, from * WORD, to, true).map(|block| (block, true));
-        let found = open(home, usize::MAX).or_else(|| if home == 0 { None } else { open(0, home * WORD) });
-        let (block, hold) = found.or_else(|| self.blocks_from_group(number, order))?;
+        let open = from_home(self.home(number) * WORD, |from, to| self.tree.take(order, from, to, true));
+        let (block, hold) = open.map(|block| (block, true)).or_else(|| self.blocks_from_group(number, order))?;
         if hold {
             let before = self.lane(number, super::LARGE).swap((block / WORD) as u64, Ordering::Relaxed);
             if before != super::NOTHING {
